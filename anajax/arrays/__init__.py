@@ -1,0 +1,34 @@
+"""Arrays: what a crossbar of cells and its periphery does, as pure functions over a `Hardware` spec."""
+
+from anajax.arrays.converters import ADC as ADC
+from anajax.arrays.converters import DAC as DAC
+from anajax.arrays.converters import AbsMax as AbsMax
+from anajax.arrays.converters import FixedRange as FixedRange
+from anajax.arrays.converters import LearnedRange as LearnedRange
+from anajax.arrays.converters import clip_to_range as clip_to_range
+from anajax.arrays.converters import quantize as quantize
+from anajax.arrays.converters import step_size as step_size
+from anajax.arrays.hardware import DriftCompensation as DriftCompensation
+from anajax.arrays.hardware import Hardware as Hardware
+from anajax.arrays.mapping import Differential as Differential
+from anajax.arrays.mapping import Mapping as Mapping
+from anajax.arrays.mapping import Offset as Offset
+from anajax.arrays.modifiers import Additive as Additive
+from anajax.arrays.modifiers import DeviceNoise as DeviceNoise
+from anajax.arrays.modifiers import Discretize as Discretize
+from anajax.arrays.modifiers import DropConnect as DropConnect
+from anajax.arrays.modifiers import Modifier as Modifier
+from anajax.arrays.modifiers import Multiplicative as Multiplicative
+from anajax.arrays.modifiers import PolynomialNoise as PolynomialNoise
+from anajax.arrays.periphery import OutputNoise as OutputNoise
+from anajax.arrays.periphery import ReadVoltage as ReadVoltage
+from anajax.arrays.periphery import SShape as SShape
+from anajax.arrays.periphery import WeightNoise as WeightNoise
+from anajax.arrays.tile import Effective as Effective
+from anajax.arrays.tile import Tile as Tile
+from anajax.arrays.tile import mvm as mvm
+from anajax.arrays.tile import program as program
+from anajax.arrays.tile import read as read
+from anajax.arrays.tile import settle as settle
+from anajax.arrays.tile import unprogrammed as unprogrammed
+from anajax.arrays.wires import IRDrop as IRDrop

@@ -1,0 +1,185 @@
+"""Converters: DAC and ADC, and the digital scaling that brings inputs into the DAC's range."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from anajax._random import read_normal
+from anajax._record import Record, leaf, record
+
+
+def step_size(bits: Array | float, bound: Array | float) -> Array | float:
+    """Return the step of a converter with `2**bits - 2` steps over `[-bound, bound]`: 8 bits make 255 levels.
+
+    Source: Rasch et al., Nat. Commun. 14:5282 (2023), eq. for quant_{q,b}.
+    """
+    return 2 * bound / (2.0**bits - 2)
+
+
+@jax.custom_jvp
+def quantize(x: Array, step: Array | float, bound: Array | float) -> Array:
+    """Round half to even to multiples of `step`, and clip at `bound`: `clip(rint(x / step) * step, -bound, bound)`.
+
+    Derivatives: straight through for `x` within the bounds and zero outside. `step` gets the derivative of
+    a surrogate in which rounding is uniform noise of one step, `x + step * u` with u the rounding error at
+    hand in units of the step, held fixed. `bound` gets the true one.
+
+    Args:
+      x: values of any shape.
+      step: distance of two levels, in the unit of `x`.
+      bound: largest magnitude, in the unit of `x`.
+    """
+    return jnp.clip(jnp.round(x / step) * step, -bound, bound)
+
+
+@quantize.defjvp
+def _quantize_jvp(primals, tangents):
+    x, step, bound = primals
+    dx, dstep, dbound = tangents
+    y = quantize(x, step, bound)
+    inside = jnp.abs(x) <= bound
+    error = jax.lax.stop_gradient(jnp.round(x / step) - x / step)
+    return y, jnp.where(inside, dx + error * dstep, jnp.sign(x) * dbound)
+
+
+def convert(x: Array, bits: Array | float | None, bound: Array | float) -> Array:
+    """Quantise to `bits` within `bound`; `bits=None` clips only."""
+    return jnp.clip(x, -bound, bound) if bits is None else quantize(x, step_size(bits, bound), bound)
+
+
+def _asymmetric(x: Array, asymmetry: Array | float | None) -> Array:
+    return x if asymmetry is None else jnp.where(x < 0, x * (1 - asymmetry), x)
+
+
+@record
+class DAC(Record):
+    """Input converters of the word lines.
+
+    Attributes:
+      bits: resolution, a real number > 1; `None` is infinite.
+      bound: largest input, in units of the read voltage.
+      noise: standard deviation added after conversion, fresh for each input, in the same unit, or `None`.
+      asymmetry: negative inputs are multiplied by `1 - asymmetry`, or `None`.
+    """
+
+    bits: Array | float | None = leaf(None, gt=1)
+    bound: Array | float = leaf(1.0, gt=0)
+    noise: Array | float | None = leaf(None, ge=0)
+    asymmetry: Array | float | None = leaf(None)
+
+    def __call__(self, key: Array | None, x: Array) -> Array:
+        """Return the voltages of inputs `x`, any shape, in units of the read voltage."""
+        x = convert(x, self.bits, self.bound)
+        if self.noise is not None and key is not None:
+            x = x + self.noise * read_normal(key, x.shape, x.dtype)
+        return _asymmetric(x, self.asymmetry)
+
+
+@record
+class ADC(Record):
+    """Output converters of the bit lines.
+
+    Attributes:
+      bits: resolution, a real number > 1; `None` is infinite.
+      bound: largest output, in units of one full-scale cell.
+      asymmetry: negative outputs are multiplied by `1 - asymmetry`, before conversion; or `None`.
+    """
+
+    bits: Array | float | None = leaf(None, gt=1)
+    bound: Array | float = leaf(10.0, gt=0)
+    asymmetry: Array | float | None = leaf(None)
+
+    def __call__(self, y: Array) -> Array:
+        """Return the digital values of currents `y`, any shape, in full-scale cells."""
+        return convert(y, self.bits, self.bound)
+
+
+@record
+class InputScaling(Record):
+    """Base of the digital input scalings: the MVM computes `range * mvm(x / range)`."""
+
+
+@record
+class FixedRange(InputScaling):
+    """Inputs are divided by one constant.
+
+    Attributes:
+      range: the input that maps to the DAC's full scale.
+    """
+
+    range: Array | float = leaf(1.0, gt=0)
+
+
+@record
+class LearnedRange(InputScaling):
+    """Inputs are divided by a range that each layer learns: a parameter of the layer, not of the hardware.
+
+    The range gets the published gradient instead of the true one (`clip_to_range`).
+    Source: Rasch et al., Nat. Commun. 14:5282 (2023), as in AIHWKit.
+
+    Attributes:
+      initial: the range before it has seen data, in the unit of the inputs.
+      decay: pull towards smaller ranges while more than `coverage` of the inputs lie within.
+      coverage: the fraction above which decay sets in.
+    """
+
+    initial: Array | float = leaf(3.0, gt=0)
+    decay: Array | float = leaf(0.001, ge=0)
+    coverage: Array | float = leaf(0.95, ge=0, le=1)
+
+
+@record
+class AbsMax(InputScaling):
+    """Each input vector is divided by its own largest magnitude (noise management), differentiated through.
+
+    Attributes:
+      cap: largest divisor, or `None`.
+    """
+
+    cap: Array | float | None = leaf(None, gt=0)
+
+    def ranges(self, x: Array) -> Array:
+        """Return the divisor of each vector, shape `[..., 1]`, of `x [..., rows]`; 1 for a vector of zeros."""
+        peak = jnp.max(jnp.abs(x), axis=-1, keepdims=True)
+        peak = jnp.where(peak > 0, peak, 1.0)
+        return peak if self.cap is None else jnp.minimum(peak, self.cap)
+
+
+@jax.custom_vjp
+def clip_to_range(x: Array, range: Array, decay: Array | float, coverage: Array | float) -> Array:
+    """Clip `x` at `range`, whose gradient follows the published rule.
+
+    With g the gradient of the loss with respect to the result, the range receives
+
+        range * (sum of min(g, 0) where x >= range - sum of max(g, 0) where x <= -range)
+
+    (clipped inputs can only ask for a larger range), plus `decay * range` while more than `coverage` of the
+    inputs lie within. `x` gets the true gradient: zero where it was clipped.
+
+    Args:
+      x: inputs of any shape.
+      range: scalar, in the unit of `x`.
+      decay: see `LearnedRange`.
+      coverage: see `LearnedRange`.
+    """
+    return jnp.clip(x, -range, range)
+
+
+def _clip_fwd(x, range, decay, coverage):
+    return clip_to_range(x, range, decay, coverage), (x, range, decay, coverage)
+
+
+def _clip_bwd(saved, g):
+    x, range, decay, coverage = saved
+    above, below = x >= range, x <= -range
+    inside = ~(above | below)
+    grow = jnp.sum(jnp.where(above, jnp.minimum(g, 0), 0)) - jnp.sum(jnp.where(below, jnp.maximum(g, 0), 0))
+    decays = jnp.mean(inside.astype(x.dtype)) > coverage
+    grad = range * grow + jnp.where(decays, decay * range, 0.0)
+    zero = jnp.zeros((), x.dtype)
+    return jnp.where(inside, g, 0), grad.astype(jnp.result_type(range)), zero, zero
+
+
+clip_to_range.defvjp(_clip_fwd, _clip_bwd)

@@ -1,0 +1,122 @@
+"""Hardware: one record that names everything an analog matrix-vector multiplication is made of."""
+
+from __future__ import annotations
+
+from anajax._record import Record, leaf, record, static
+from anajax.arrays.converters import ADC, DAC, InputScaling
+from anajax.arrays.mapping import Differential, Mapping
+from anajax.arrays.modifiers import Modifier
+from anajax.arrays.periphery import OutputNoise, ReadVoltage, SShape, WeightNoise
+from anajax.arrays.wires import IRDrop
+from anajax.devices import Device, Ideal
+
+
+@record
+class DriftCompensation(Record):
+    """One digital factor that restores the mean magnitude of the weights as they drift.
+
+    The factor is mean|w_reference| / mean|w_now|, over an array or over each of its columns, of averaged
+    reads of every cell. `"programmed"` measures the reference right after programming; `"target"` knows the
+    wanted weights exactly.
+    Source: Joshi et al., Nat. Commun. 11:2473 (2020).
+
+    Attributes:
+      per: `"array"` (global drift compensation) or `"column"`.
+      reference: `"programmed"` or `"target"`.
+    """
+
+    per: str = static("array", choices=("array", "column"))
+    reference: str = static("programmed", choices=("programmed", "target"))
+
+
+@record
+class Hardware(Record):
+    """A crossbar array with its periphery. Ideal by default: every nonideality is opted into.
+
+    Example:
+      >>> import anajax
+      >>> from anajax.arrays import ADC, OutputNoise
+      >>> anajax.Hardware(adc=ADC(bits=8), output_noise=OutputNoise(sigma=0.04)).adc
+      ADC(bits=8, bound=10, asymmetry=None)
+
+    Attributes:
+      device: what one cell does.
+      mapping: how weights become conductances.
+      array_shape: largest `(rows, cols)` of one array; larger matrices are cut, and their partial sums added
+        in digital. `None` for arrays as large as each matrix.
+      inputs: digital scaling of the inputs before the DAC, or `None`.
+      dac: input converters, or `None`.
+      wires: parasitic resistance, or `None`.
+      read_voltage: offsets and series resistance, or `None`.
+      weight_noise: short-term noise of the weights, or `None`.
+      nonlinearity: S-shape of the outputs, or `None`.
+      output_noise: noise before the ADC, or `None`.
+      adc: output converters, or `None`.
+      halvings: bound management: how often, at most 10, inputs are halved and read again while an output of
+        the array exceeds the ADC's bound; 0 for never.
+      compensation: drift compensation, or `None`.
+      modifier: what hardware-aware training adds to the weights, or `None`.
+    """
+
+    device: Device = leaf(None)
+    mapping: Mapping = leaf(None)
+    array_shape: tuple[int, int] | None = static(None)
+    inputs: InputScaling | None = leaf(None)
+    dac: DAC | None = leaf(None)
+    wires: IRDrop | None = leaf(None)
+    read_voltage: ReadVoltage | None = leaf(None)
+    weight_noise: WeightNoise | None = leaf(None)
+    nonlinearity: SShape | None = leaf(None)
+    output_noise: OutputNoise | None = leaf(None)
+    adc: ADC | None = leaf(None)
+    halvings: int = static(0)
+    compensation: DriftCompensation | None = leaf(None)
+    modifier: Modifier | None = leaf(None)
+
+    def __post_init__(self) -> None:
+        # records cannot stand as defaults in the class body: arrays would be made at import
+        for name, default in (("device", Ideal), ("mapping", Differential)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default())
+        super().__post_init__()
+
+    def check(self) -> None:
+        """Check the types of the parts, and the settings that need each other."""
+        for name, kind in _PARTS.items():
+            part = getattr(self, name)
+            if part is not None and not isinstance(part, kind):
+                raise TypeError(f"Hardware.{name} must be a {kind.__name__} or None; got {part!r}")
+        shape = self.array_shape
+        if shape is not None and not (
+            isinstance(shape, tuple) and len(shape) == 2 and all(isinstance(n, int) and n > 0 for n in shape)
+        ):
+            raise ValueError(f"Hardware.array_shape must be two positive integers or None; got {shape!r}")
+        if not isinstance(self.halvings, int) or not 0 <= self.halvings <= 10:
+            raise ValueError(f"Hardware.halvings must be an integer from 0 to 10; got {self.halvings!r}")
+        if self.adc is None and (self.halvings or self.nonlinearity is not None):
+            raise ValueError(
+                "Hardware.halvings and Hardware.nonlinearity refer to the ADC's bound, and Hardware.adc is None;"
+                " give it an ADC (bits=None converts without rounding)"
+            )
+
+    @property
+    def noisy(self) -> bool:
+        """Whether a read of an array needs a random key."""
+        dac_noise = self.dac is not None and self.dac.noise is not None
+        return dac_noise or self.weight_noise is not None or self.output_noise is not None
+
+
+_PARTS = {
+    "device": Device,
+    "mapping": Mapping,
+    "inputs": InputScaling,
+    "dac": DAC,
+    "wires": IRDrop,
+    "read_voltage": ReadVoltage,
+    "weight_noise": WeightNoise,
+    "nonlinearity": SShape,
+    "output_noise": OutputNoise,
+    "adc": ADC,
+    "compensation": DriftCompensation,
+    "modifier": Modifier,
+}

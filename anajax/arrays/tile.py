@@ -1,0 +1,372 @@
+"""Tiles: a weight matrix on crossbar arrays. Program it, let it settle at a time, and multiply.
+
+    tile      = program(key, hardware, weights)                # a chip's share: standard scores only
+    effective = settle(key, hardware, tile, weights, time)     # once per chip and time
+    y         = mvm(key, hardware, effective, x)               # per input
+
+`weights` is `[rows, cols]`, rows are inputs, as in a Flax kernel. Matrices larger than
+`hardware.array_shape` are cut into a grid of arrays whose outputs add in digital. Inside, everything has
+leading axes `[n_rows, n_cols]` of that grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from anajax import _check
+from anajax._random import read_normal
+from anajax._record import Record, leaf, record, static
+from anajax.arrays.converters import AbsMax, FixedRange, LearnedRange, clip_to_range
+from anajax.arrays.hardware import DriftCompensation, Hardware
+from anajax.arrays.mapping import cut, grid
+from anajax.arrays.wires import correction_dot
+from anajax.devices import Cells
+
+_OUTPUT_SCORES = ("output_noise", "nonlinearity", "read_voltage")
+
+
+@record
+class Tile(Record):
+    """What a chip adds to a weight matrix: standard scores, no realised value.
+
+    Attributes:
+      cells: scores of the cells, each `[n_rows, n_cols, cells, rows, lines]`.
+      outputs: scores of the outputs by the name of their nonideality, each `[n_rows, n_cols, cols]`.
+    """
+
+    cells: Cells = leaf()
+    outputs: dict[str, Array] = leaf()
+
+
+@record
+class Effective(Record):
+    """The arrays as they stand at one time: what the inputs of this evaluation meet.
+
+    Attributes:
+      weights: fractions of the window, `[n_rows, n_cols, rows, cols]`.
+      variance: of short-term weight noise, per squared input: one number for each array, or one for each
+        weight, or `None`.
+      scale: digital factor of each column, `[n_rows, n_cols, cols]`.
+      outputs: scores of the outputs, as in `Tile`.
+      shape: `(rows, cols)` of the whole matrix.
+    """
+
+    weights: Array = leaf()
+    variance: Array | None = leaf(None)
+    scale: Array = leaf()
+    outputs: dict[str, Array] = leaf()
+    shape: tuple[int, int] = static()
+
+
+def program(key: Array | None, hardware: Hardware, weights: Array) -> Tile:
+    """Fabricate arrays and program `weights` onto them, open loop.
+
+    The tile holds only standard scores: `settle` computes conductances from the weights it is given, so the
+    same chip serves weights that change, and hardware that is swept or differentiated.
+
+    Args:
+      key: random key; `None` gives mean devices without programming error.
+      hardware: the spec.
+      weights: finite, shape `[rows, cols]`.
+    """
+    weights = _checked_weights(weights)
+    n_rows, n_cols, r, c = grid(*weights.shape, hardware.array_shape)
+    shape = (n_rows, n_cols, *hardware.mapping.cells(r, c))
+    if key is None:
+        return Tile(cells=Cells(scores={}), outputs={})
+    life, programming, outputs = jax.random.split(key, 3)
+    cells = hardware.device.fabricate(life, shape)
+    # the target is computed from the weights at each settling; nobody keeps a copy
+    cells = hardware.device.program(programming, cells, jnp.zeros(shape, weights.dtype)).replace(target=None)
+    keys = jax.random.split(outputs, len(_OUTPUT_SCORES))
+    scores = {
+        n: jax.random.normal(k, (n_rows, n_cols, c)) for n, k in zip(_OUTPUT_SCORES, keys, strict=True)
+    }
+    return Tile(cells=cells, outputs=scores)
+
+
+def settle(
+    key: Array | None, hardware: Hardware, tile: Tile, weights: Array, time: Array | float = 0.0
+) -> Effective:
+    """Return the arrays as they stand `time` seconds after programming.
+
+    Draws the 1/f read noise once, clamped so that no conductance is negative; it is frozen for this
+    evaluation, as slow noise is.
+
+    Args:
+      key: random key for the read noise, or `None` for none.
+      hardware: the spec.
+      tile: from `program`, for the same shape.
+      weights: the weights that were programmed, `[rows, cols]`.
+      time: seconds since programming, scalar, >= 0.
+    """
+    weights = _checked_weights(weights)
+    _check.in_range(time, "time", ge=0)
+    arrays = cut(weights, hardware.array_shape)
+    scale = hardware.mapping.scales(arrays)
+    normalised = _checked_fractions(hardware, arrays / scale[..., None, :])
+    present = cut(jnp.ones_like(weights), hardware.array_shape)
+
+    def one(key: Array | None, cells: Cells, w: Array, present: Array) -> tuple[Array, Array]:
+        device, mapping = hardware.device, hardware.mapping
+        cells = cells.replace(target=mapping.encode(device, w))
+        mean = device.conductance(cells, time)
+        g = mean
+        if key is not None:
+            sigma = device.read_noise(cells, time)
+            g = jnp.maximum(mean + sigma * read_normal(key, mean.shape, mean.dtype), 0.0)
+        factor = jnp.ones((), w.dtype)
+        if hardware.compensation is not None:
+            reference = w
+            if hardware.compensation.reference == "programmed":
+                reference = mapping.decode(device, device.conductance(cells, 0.0))
+            now = mapping.decode(device, mean)
+            factor = _compensate(hardware.compensation, reference * present, now * present)
+        return mapping.decode(device, g) * present, jnp.broadcast_to(factor, w.shape[-1:])
+
+    frozen, factor = _over_grid(one, arrays.shape[:2])(key, tile.cells, normalised, present)
+    return Effective(
+        weights=frozen,
+        variance=_variance(hardware, frozen),
+        scale=scale * factor,
+        outputs=tile.outputs,
+        shape=weights.shape,
+    )
+
+
+def unprogrammed(key: Array | None, hardware: Hardware, weights: Array) -> Effective:
+    """Return the arrays that hold `weights` exactly, but for the modifier of hardware-aware training.
+
+    Args:
+      key: random key for `hardware.modifier`; `None` leaves it out.
+      hardware: the spec.
+      weights: `[rows, cols]`.
+    """
+    weights = _checked_weights(weights)
+    arrays = cut(weights, hardware.array_shape)
+    scale = hardware.mapping.scales(arrays)
+    normalised = arrays / scale[..., None, :]
+    modifier, variance = hardware.modifier, _variance(hardware, normalised)
+    if modifier is not None and key is not None:
+        if modifier.per == "example":
+            spread = _over_grid(lambda _, w: modifier.std(hardware, w), arrays.shape[:2])(None, normalised)
+            extra = spread**2
+            variance = extra if variance is None else extra + variance.reshape(variance.shape + (1,) * (4 - variance.ndim))
+        else:
+            normalised = _over_grid(lambda k, w: modifier.modify(k, hardware, w), arrays.shape[:2])(
+                key, normalised
+            )
+            variance = _variance(hardware, normalised)
+    return Effective(weights=normalised, variance=variance, scale=scale, outputs={}, shape=weights.shape)
+
+
+def mvm(
+    key: Array | None,
+    hardware: Hardware,
+    effective: Effective,
+    x: Array,
+    input_range: Array | float | None = None,
+) -> Array:
+    """Multiply inputs with the arrays, through converters, wires and fresh noise.
+
+    Args:
+      key: random key for the noise of this read, or `None` for none.
+      hardware: the spec.
+      effective: from `settle` or `unprogrammed`.
+      x: inputs, `[..., rows]`.
+      input_range: scalar, for `hardware.inputs = LearnedRange(...)`: the range learned.
+
+    Returns:
+      Outputs, `[..., cols]`.
+    """
+    rows, cols = effective.shape
+    x = _check.floating(x, "x")
+    _check.shape(x, "x", "... rows", "weights are [rows, cols], rows are inputs", rows=rows)
+    n_rows, n_cols, r, c = effective.weights.shape
+    flat = x.reshape(-1, rows)
+    flat, divisor = _scale_inputs(hardware, flat, input_range)
+    blocks = jnp.pad(flat, ((0, 0), (0, n_rows * r - rows))).reshape(-1, n_rows, r)
+
+    def row_of_arrays(keys: Array | None, block: Array, parts: Any) -> Array:
+        one = lambda key, part: _array_mvm(key, hardware, *part, block)  # noqa: E731
+        return jax.vmap(one, in_axes=(None if keys is None else 0, 0), out_axes=1)(keys, parts)
+
+    keys = None if key is None else jax.random.split(key, (n_rows, n_cols))
+    parts = (effective.weights, effective.variance, effective.scale, effective.outputs)
+    y = jax.vmap(row_of_arrays, in_axes=(None if keys is None else 0, 1, 0))(keys, blocks, parts)
+    y = jnp.sum(y, axis=0).reshape(-1, n_cols * c)[:, :cols]
+    return (y * divisor).reshape(*x.shape[:-1], cols)
+
+
+def read(
+    key: Array | None,
+    hardware: Hardware,
+    tile: Tile,
+    weights: Array,
+    x: Array,
+    time: Array | float = 0.0,
+    input_range: Array | float | None = None,
+) -> Array:
+    """Settle and multiply: `mvm(settle(...))`, with a key for each. Arguments as there."""
+    settle_key, read_key = (None, None) if key is None else jax.random.split(key)
+    effective = settle(settle_key, hardware, tile, weights, time)
+    return mvm(read_key, hardware, effective, x, input_range)
+
+
+def _array_mvm(
+    key: Array | None,
+    hardware: Hardware,
+    weights: Array,
+    variance: Array | None,
+    scale: Array,
+    outputs: dict[str, Array],
+    x: Array,
+) -> Array:
+    """One array: inputs `x [n, rows]` already scaled to the DAC's range; outputs `[n, cols]`."""
+    divisor = jnp.ones((), x.dtype)
+    if isinstance(hardware.inputs, AbsMax):
+        divisor = hardware.inputs.ranges(x)
+        x = x / divisor
+    if hardware.halvings:
+        factor = _halve(key, hardware, weights, variance, outputs, x)
+        x, divisor = x / factor, divisor * factor
+    y = _currents(key, hardware, weights, variance, outputs, x)
+    if hardware.adc is not None:
+        y = hardware.adc(y)
+    return y * (divisor * scale)
+
+
+def _currents(
+    key: Array | None,
+    hardware: Hardware,
+    weights: Array,
+    variance: Array | None,
+    outputs: dict[str, Array],
+    x: Array,
+) -> Array:
+    """What the ADC sees, in full-scale cells."""
+    input_key, weight_key, output_key = (None, None, None) if key is None else jax.random.split(key, 3)
+    if hardware.dac is not None:
+        x = hardware.dac(input_key, x)
+    y = x @ weights
+    if hardware.wires is not None:
+        y = hardware.wires(weights, x, y)
+    if hardware.read_voltage is not None:
+        y = hardware.read_voltage(x, y, outputs.get("read_voltage", 0.0))
+
+    noise = None  # variance of the noise not yet added
+    if key is not None and variance is not None:
+        squares = x**2
+        noise = variance * jnp.sum(squares, -1, keepdims=True) if variance.ndim == 0 else correction_dot(squares, variance)
+    shaped = hardware.nonlinearity is not None or (hardware.adc is not None and hardware.adc.asymmetry is not None)
+    if shaped:
+        if noise is not None:
+            y = y + _root(noise) * read_normal(weight_key, y.shape, y.dtype)
+            noise = None
+        y = _shape_outputs(hardware, outputs, y)
+    if key is not None and hardware.output_noise is not None:
+        level = hardware.output_noise.level(outputs.get("output_noise", 0.0)) ** 2
+        noise = level if noise is None else noise + level
+    if noise is not None:
+        y = y + _root(noise) * read_normal(output_key, y.shape, y.dtype)
+    return y
+
+
+def _shape_outputs(hardware: Hardware, outputs: dict[str, Array], y: Array) -> Array:
+    assert hardware.adc is not None  # Hardware.check
+    if hardware.nonlinearity is not None:
+        resistance = 0.0 if hardware.read_voltage is None else hardware.read_voltage.series_resistance
+        y = hardware.nonlinearity(y, hardware.adc.bound, outputs.get("nonlinearity", 0.0), resistance)
+    asymmetry = hardware.adc.asymmetry
+    return y if asymmetry is None else jnp.where(y < 0, y * (1 - asymmetry), y)
+
+
+def _halve(key, hardware, weights, variance, outputs, x):
+    """Bound management: the power of two, for each input vector `[n, 1]`, at which no output is out of bound.
+
+    Searches with the noise of the read that follows, so that what was accepted is what is read.
+    """
+    fixed = jax.lax.stop_gradient((hardware, weights, variance, outputs, x))
+
+    def too_large(factor: Array) -> Array:
+        y = _currents(key, *fixed[:4], fixed[4] / factor)
+        return jnp.any(jnp.abs(y) >= fixed[0].adc.bound, axis=-1, keepdims=True)
+
+    def again(carry: tuple[Array, Array]) -> Array:
+        count, factor = carry
+        return (count < hardware.halvings) & jnp.any(too_large(factor))
+
+    def halve(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        count, factor = carry
+        return count + 1, jnp.where(too_large(factor), 2 * factor, factor)
+
+    start = jnp.ones((x.shape[0], 1), x.dtype)
+    return jax.lax.while_loop(again, halve, (jnp.zeros((), jnp.int32), start))[1]
+
+
+def _scale_inputs(hardware: Hardware, x: Array, input_range: Array | float | None) -> tuple[Array, Array | float]:
+    inputs = hardware.inputs
+    if isinstance(inputs, FixedRange):
+        return x / inputs.range, inputs.range
+    if isinstance(inputs, LearnedRange):
+        if input_range is None:
+            raise ValueError("hardware.inputs is LearnedRange: mvm needs input_range, the range learned")
+        bound = jax.lax.stop_gradient(jnp.asarray(input_range, x.dtype))
+        clipped = clip_to_range(x, jnp.asarray(input_range, x.dtype), inputs.decay, inputs.coverage)
+        return clipped / bound, bound
+    return x, 1.0
+
+
+def _variance(hardware: Hardware, arrays: Array) -> Array | None:
+    noise = hardware.weight_noise
+    if noise is None:
+        return None
+    if noise.kind == "pcm":
+        return noise.sigma**2 * jnp.abs(arrays)
+    return jnp.broadcast_to(jnp.asarray(noise.sigma, arrays.dtype) ** 2, arrays.shape[:2])
+
+
+def _compensate(compensation: DriftCompensation, reference: Array, now: Array) -> Array:
+    axis = 0 if compensation.per == "column" else None
+    top, bottom = jnp.sum(jnp.abs(reference), axis=axis), jnp.sum(jnp.abs(now), axis=axis)
+    return jnp.where(bottom > 0, top / jnp.where(bottom > 0, bottom, 1.0), 1.0)
+
+
+def _root(variance: Array) -> Array:
+    """Square root with slope zero at zero, where an input of zeros meets no noise."""
+    positive = variance > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), 0.0)
+
+
+def _over_grid(f: Callable[..., Any], shape: tuple[int, ...]) -> Callable[..., Any]:
+    """Map `f(key, ...)` over the grid of arrays, with a key for each array, or `None` for all."""
+
+    def mapped(key: Array | None, *args: Any) -> Any:
+        keys = None if key is None else jax.random.split(key, shape)
+        axes = (None if key is None else 0, *(0 for _ in args))
+        return jax.vmap(jax.vmap(f, in_axes=axes), in_axes=axes)(keys, *args)
+
+    return mapped
+
+
+def _checked_weights(weights: Array) -> Array:
+    weights = _check.floating(weights, "weights")
+    _check.shape(weights, "weights", "rows cols")
+    _check.finite(weights, "weights")
+    return weights
+
+
+def _checked_fractions(hardware: Hardware, fractions: Array) -> Array:
+    if hardware.mapping.scale_by == "none" and _check.is_concrete(fractions):
+        peak = float(jnp.max(jnp.abs(fractions)))
+        if peak > 1 + 1e-6:
+            raise ValueError(
+                f"weights must lie within [-1, 1] where mapping.scale_by='none'; got {peak:g}."
+                " Clip them, or let the mapping scale by 'column' or 'array'"
+            )
+    return fractions

@@ -1,0 +1,152 @@
+"""The contract of a device: what one memory cell does, elementwise, for arrays of cells of any shape.
+
+A device is a frozen spec: a law of physics with its parameters. The cells that obey it are another value,
+`Cells`, which holds *standard scores* (unit draws) rather than realised parameters, so that the same cells
+can be simulated again under another spec, swept, and differentiated through.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from anajax._record import Record, leaf, record
+
+Shape = tuple[int, ...]
+
+
+@record
+class Cells(Record):
+    """An array of manufactured cells.
+
+    Attributes:
+      scores: standard score of each cell by name, such as `"program"` or `"drift"`; unit normal draws. A
+        score that is absent counts as zero: the mean cell.
+      target: conductance each cell was last programmed to [S], or `None` for virgin cells.
+    """
+
+    scores: dict[str, Array] = leaf()
+    target: Array | None = leaf(None)
+
+    def score(self, name: str) -> Array | float:
+        """Return the scores called `name`, or 0 where they were never drawn."""
+        return self.scores.get(name, 0.0)
+
+
+@record
+class Device(Record):
+    """Base of all devices. A device implements the methods that its physics has.
+
+    Attributes:
+      g_min: lowest conductance that programming aims at [S].
+      g_max: highest conductance that programming aims at [S].
+    """
+
+    g_max: Array | float = leaf(25e-6, gt=0)
+    g_min: Array | float = leaf(0.0, ge=0)
+
+    #: names of the scores a cell keeps for its life, and of those drawn at each programming
+    life_scores = ()
+    program_scores = ()
+
+    def check(self) -> None:
+        """Check that the window is not empty."""
+        from anajax import _check
+
+        if _check.is_concrete(self.g_min) and _check.is_concrete(self.g_max):
+            if not jnp.all(self.g_min < self.g_max):
+                raise ValueError(
+                    f"{type(self).__name__}.g_min must be less than g_max; got g_min={self.g_min} S,"
+                    f" g_max={self.g_max} S"
+                )
+
+    @property
+    def window(self) -> Array | float:
+        """Width of the conductance window, `g_max - g_min` [S]."""
+        return self.g_max - self.g_min
+
+    def fabricate(self, key: Array | None, shape: Shape) -> Cells:
+        """Manufacture cells: draw the scores that they keep for life.
+
+        Args:
+          key: random key, or `None` for mean cells.
+          shape: shape of the array of cells.
+
+        Returns:
+          Virgin cells.
+        """
+        return Cells(scores=_draw(key, self.life_scores, shape))
+
+    def program(self, key: Array | None, cells: Cells, target: Array) -> Cells:
+        """Program every cell once, open loop, to `target`.
+
+        Args:
+          key: random key, or `None` for noise-free programming.
+          cells: cells of shape `target.shape`.
+          target: wanted conductance [S].
+
+        Returns:
+          Cells that hold `target` and fresh programming scores.
+        """
+        scores = _draw(key, self.program_scores, target.shape)
+        return cells.replace(target=target, scores={**cells.scores, **scores})
+
+    def programming_noise(self, target: Array) -> Array:
+        """Return the standard deviation of the conductance [S] after programming to `target` [S]."""
+        self._lacks("programming_noise")
+
+    def conductance(self, cells: Cells, time: Array | float = 0.0) -> Array:
+        """Return the mean conductance [S] of each cell, `time` seconds after programming."""
+        self._lacks("conductance")
+
+    def read_noise(self, cells: Cells, time: Array | float = 0.0) -> Array:
+        """Return the standard deviation [S] of one read of each cell, `time` seconds after programming."""
+        self._lacks("read_noise")
+
+    def pulse(self, key: Array | None, cells: Cells, counts: Array) -> Cells:
+        """Apply `counts` identical pulses to each cell; the sign is the direction."""
+        self._lacks("pulse")
+
+    def _lacks(self, method: str) -> NoReturn:
+        able = sorted(c.__name__ for c in _subclasses(Device) if getattr(c, method) is not getattr(Device, method))
+        raise NotImplementedError(
+            f"{type(self).__name__} has no {method}(); "
+            + (f"devices that have it: {', '.join(able)}" if able else "no device has it yet")
+        )
+
+
+def _subclasses(cls: type) -> list[Any]:
+    return [s for c in cls.__subclasses__() for s in (c, *_subclasses(c))]
+
+
+def _draw(key: Array | None, names: tuple[str, ...], shape: Shape) -> dict[str, Array]:
+    if key is None:
+        return {}
+    keys = jax.random.split(key, max(len(names), 1))
+    return {name: jax.random.normal(k, shape) for name, k in zip(names, keys, strict=False)}
+
+
+@record
+class Ideal(Device):
+    """A cell that takes exactly the conductance it is given, and keeps it."""
+
+    def programming_noise(self, target: Array) -> Array:
+        """Return zero [S]."""
+        return jnp.zeros_like(target)
+
+    def conductance(self, cells: Cells, time: Array | float = 0.0) -> Array:
+        """Return the programmed conductance [S], whatever the `time` [s]."""
+        return _programmed(cells)
+
+    def read_noise(self, cells: Cells, time: Array | float = 0.0) -> Array:
+        """Return zero [S]."""
+        return jnp.zeros_like(_programmed(cells))
+
+
+def _programmed(cells: Cells) -> Array:
+    if cells.target is None:
+        raise ValueError("cells.target is None: these cells were never programmed; call device.program first")
+    return cells.target
