@@ -2,8 +2,8 @@
 
 `tfds.data_source` decodes one example at a time, which takes half a minute for 60,000 images. This takes the
 raw records from the same source, reads each `tf.train.Example` by hand, and undoes the PNG filters of all
-images together, pixel position by pixel position: a few seconds. Records are parsed as bytes and integers only;
-nothing in them is ever executed.
+images together, pixel position by pixel position: a few seconds. Records are parsed as bytes and integers
+only; nothing in them is ever executed.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _GREY8 = bytes([8, 0, 0, 0, 0])  # of a PNG's header: 8 bits, grey, the usual co
 
 
 class Unsupported(ValueError):
-    """The records are in order as far as one sees, but hold no 8-bit grey PNGs of one size with a label each."""
+    """The records seem in order, but do not hold 8-bit grey PNGs of one size with a label each."""
 
 
 def read(records: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     """Decode records of one image and one label each.
 
     Args:
-      records: Serialized `tf.train.Example` messages with the features `image`, an 8-bit grey PNG, and `label`,
-        an integer. All images must have the same size.
+      records: Serialized `tf.train.Example` messages with two features: `image`, an 8-bit grey PNG, and
+        `label`, an integer. All images must have the same size.
 
     Returns:
       The images, uint8 [n, height, width, 1], and the labels, int64 [n], in the order of the records.
@@ -87,8 +87,12 @@ def _example(record: bytes) -> tuple[bytes, int]:
                 found[item[1].decode(), kind] = [value for _, value in _fields(values)]
     if found.keys() != {_IMAGE, _LABEL} or any(len(values) != 1 for values in found.values()):
         raise Unsupported(f"the records do not hold one image and one integer label, but {sorted(found)}")
-    label = found[_LABEL][0]
-    return found[_IMAGE][0], label if isinstance(label, int) else _varint(label, 0)[0]  # bytes: packed integers
+    [image], [label] = found[_IMAGE], found[_LABEL]
+    if isinstance(label, bytes):  # packed integers, here one
+        label, end = _varint(packed := label, 0)
+        if end != len(packed):
+            raise Unsupported("the records have more than one label")
+    return image, label
 
 
 def _inflated(png: bytes, header: bytes, size: int) -> bytes:
@@ -121,7 +125,7 @@ def _unfiltered(rows: np.ndarray) -> np.ndarray:
     if rows[..., 0].max() > 4:
         raise ValueError("a record is damaged (its PNG has an unknown filter)")
     count, height, width = rows.shape[0], rows.shape[1], rows.shape[2] - 1
-    rows = np.ascontiguousarray(rows.transpose(1, 2, 0)).astype(np.int16)  # images innermost: long, fast loops
+    rows = np.ascontiguousarray(rows.transpose(1, 2, 0)).astype(np.int16)  # images last: long, fast loops
     out = np.zeros((height + 1, width + 1, count), np.int16)  # beyond the upper and the left edge all is zero
     for r in range(height):
         for c in range(width):

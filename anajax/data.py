@@ -81,7 +81,7 @@ def load(
     folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     builder = _prepared(name, folder, download)
     try:
-        train, test = (_split(builder, split) for split in ("train", "test"))
+        train, test = _split(builder, "train"), _split(builder, "test")
     except (ValueError, RuntimeError, OSError) as error:  # RuntimeError: what array_record raises
         raise ValueError(f"{name} in {folder} cannot be read; prepare it anew. {error}") from error
     return Dataset(name, *train, *test, classes=10)
@@ -90,9 +90,9 @@ def load(
 def _digits() -> Dataset:
     from sklearn.datasets import load_digits
 
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
     # RandomState, as NumPy guarantees its stream for all its versions; that of a Generator may change.
-    order = np.random.RandomState(0).permutation(len(labels))  # noqa: NPY002
+    order = np.random.RandomState(0).permutation(len(labels))
     x = (pixels.reshape(-1, 8, 8, 1)[order] / 16).astype(np.float32)
     y = labels[order].astype(np.int32)
     return Dataset("digits", x[:1437], y[:1437], x[1437:], y[1437:], classes=10)
@@ -104,7 +104,7 @@ def _prepared(name: str, folder: Path, download: bool) -> Any:
     It asks first. To try and catch would cost minutes of retries where there is no network.
     """
     if not (folder.is_dir() or download):
-        raise FileNotFoundError(f"the data folder {folder} of {name} does not exist; {_advice()}")
+        raise FileNotFoundError(f"the data folder of {name} must exist; got {folder}. {_advice()}")
     import tensorflow_datasets as tfds
 
     with _quiet():
@@ -116,13 +116,13 @@ def _prepared(name: str, folder: Path, download: bool) -> Any:
     if not prepared:
         if not download:
             raise FileNotFoundError(
-                f"{name} is not prepared in {folder}, which has no {name}/{builder.version}; {_advice()}"
+                f"{name} is not prepared in {folder}: no {name}/{builder.version} there. {_advice()}"
             )
         missing = [module for module in _PREPARES if importlib.util.find_spec(module) is None]
         if missing:
             raise ModuleNotFoundError(
-                f"to prepare {name} after the download needs {' and '.join(missing)}:"
-                f" pip install {' '.join(missing)}. To read what is prepared does not",
+                f"{name} cannot be prepared without {' and '.join(missing)}: pip install {' '.join(missing)}."
+                " Reading what is prepared needs neither",
                 name=missing[0],
             )
         builder = tfds.builder(name, data_dir=str(folder), file_format=_FORMAT)
@@ -138,9 +138,9 @@ def _prepared(name: str, folder: Path, download: bool) -> Any:
 
 def _advice() -> str:
     return (
-        "name the folder which has it with data_dir (--data-dir) or the environment variable TFDS_DATA_DIR, or ask"
-        " for the download with download=True (--download), which takes a network and"
-        f" pip install {' '.join(_PREPARES)}"
+        "Name the folder which has it with data_dir (--data-dir) or the environment variable TFDS_DATA_DIR,"
+        " or ask for the download with download=True (--download), which takes a network and"
+        f" `pip install {' '.join(_PREPARES)}`"
     )
 
 

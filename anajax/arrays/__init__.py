@@ -6,6 +6,7 @@ from anajax.arrays.converters import AbsMax as AbsMax
 from anajax.arrays.converters import FixedRange as FixedRange
 from anajax.arrays.converters import LearnedRange as LearnedRange
 from anajax.arrays.converters import clip_to_range as clip_to_range
+from anajax.arrays.converters import decay_range as decay_range
 from anajax.arrays.converters import quantize as quantize
 from anajax.arrays.converters import step_size as step_size
 from anajax.arrays.hardware import DriftCompensation as DriftCompensation

@@ -116,7 +116,7 @@ class FixedRange(InputScaling):
 class LearnedRange(InputScaling):
     """Inputs are divided by a range that each layer learns: a parameter of the layer, not of the hardware.
 
-    The range gets the published gradient instead of the true one (`clip_to_range`).
+    The range gets the published gradient instead of the true one: `clip_to_range` and `decay_range`.
     Source: Rasch et al., Nat. Commun. 14:5282 (2023), as in AIHWKit.
 
     Attributes:
@@ -148,38 +148,59 @@ class AbsMax(InputScaling):
 
 
 @jax.custom_vjp
-def clip_to_range(x: Array, range: Array, decay: Array | float, coverage: Array | float) -> Array:
+def clip_to_range(x: Array, range: Array) -> Array:
     """Clip `x` at `range`, whose gradient follows the published rule.
 
     With g the gradient of the loss with respect to the result, the range receives
 
-        range * (sum of min(g, 0) where x >= range - sum of max(g, 0) where x <= -range)
+        range * (sum of min(g, 0) where x >= range - sum of max(g, 0) where x <= -range):
 
-    (clipped inputs can only ask for a larger range), plus `decay * range` while more than `coverage` of the
-    inputs lie within. `x` gets the true gradient: zero where it was clipped.
+    clipped inputs can only ask for a larger range. `x` gets the true gradient, zero where it was clipped.
+    Source: Rasch et al., Nat. Commun. 14:5282 (2023), as in AIHWKit.
 
     Args:
       x: inputs of any shape.
       range: scalar, in the unit of `x`.
-      decay: see `LearnedRange`.
-      coverage: see `LearnedRange`.
     """
     return jnp.clip(x, -range, range)
 
 
-def _clip_fwd(x, range, decay, coverage):
-    return clip_to_range(x, range, decay, coverage), (x, range, decay, coverage)
+def _clip_fwd(x, range):
+    return clip_to_range(x, range), (x, range)
 
 
 def _clip_bwd(saved, g):
-    x, range, decay, coverage = saved
+    x, range = saved
     above, below = x >= range, x <= -range
-    inside = ~(above | below)
     grow = jnp.sum(jnp.where(above, jnp.minimum(g, 0), 0)) - jnp.sum(jnp.where(below, jnp.maximum(g, 0), 0))
-    decays = jnp.mean(inside.astype(x.dtype)) > coverage
-    grad = range * grow + jnp.where(decays, decay * range, 0.0)
-    zero = jnp.zeros((), x.dtype)
-    return jnp.where(inside, g, 0), grad.astype(jnp.result_type(range)), zero, zero
+    return jnp.where(above | below, 0, g), (range * grow).astype(jnp.result_type(range))
 
 
 clip_to_range.defvjp(_clip_fwd, _clip_bwd)
+
+
+@jax.custom_vjp
+def decay_range(range: Array, x: Array, decay: Array | float, coverage: Array | float) -> Array:
+    """Return `range`, adding `decay * range` to its gradient while more than `coverage` of `x` lies within.
+
+    Args:
+      range: scalar, in the unit of `x`.
+      x: inputs of any shape; they get no gradient from here.
+      decay: see `LearnedRange`.
+      coverage: see `LearnedRange`.
+    """
+    return range
+
+
+def _decay_fwd(range, x, decay, coverage):
+    covered = jnp.mean((jnp.abs(x) < range).astype(x.dtype)) > coverage
+    return range, (range, covered, decay, coverage, x)
+
+
+def _decay_bwd(saved, g):
+    range, covered, decay, coverage, x = saved
+    pull = jnp.where(covered, decay * range, 0.0).astype(jnp.result_type(range))
+    return g + pull, *jax.tree.map(jnp.zeros_like, (x, decay, coverage))
+
+
+decay_range.defvjp(_decay_fwd, _decay_bwd)
