@@ -46,7 +46,9 @@ def in_range(x: Any, name: str, **bounds: float) -> None:
         if bad.any():
             shown = float(values[bad].flat[0])
             where = "" if values.ndim == 0 else f" in {int(bad.sum())} of {values.size} places"
-            raise ValueError(f"{name} must be {allowed}; got {shown:g}{where}" + (" (NaN)" if not test else ""))
+            raise ValueError(
+                f"{name} must be {allowed}; got {shown:g}{where}" + (" (NaN)" if not test else "")
+            )
 
 
 def finite(x: Any, name: str) -> None:

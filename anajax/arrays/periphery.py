@@ -66,7 +66,9 @@ class SShape(Record):
     spread: Array | float | None = leaf(None, ge=0)
     calibration: Array | float = leaf(0.0, ge=0)
 
-    def __call__(self, y: Array, bound: Array | float, score: Array | float, resistance: Array | float) -> Array:
+    def __call__(
+        self, y: Array, bound: Array | float, score: Array | float, resistance: Array | float
+    ) -> Array:
         """Return the saturated outputs `[..., cols]`; `score` is `[cols]` or 0, `resistance` in 1 / cells."""
         n = jnp.asarray(self.strength / bound)
         n = jnp.abs(n) if self.spread is None else jnp.abs(n * (1 + self.spread * score))

@@ -88,9 +88,7 @@ def program(key: Array | None, hardware: Hardware, weights: Array) -> Tile:
     # the target is computed from the weights at each settling; nobody keeps a copy
     cells = hardware.device.program(programming, cells, jnp.zeros(shape, weights.dtype)).replace(target=None)
     keys = jax.random.split(outputs, len(_OUTPUT_SCORES))
-    scores = {
-        n: jax.random.normal(k, (n_rows, n_cols, c)) for n, k in zip(_OUTPUT_SCORES, keys, strict=True)
-    }
+    scores = {n: jax.random.normal(k, (n_rows, n_cols, c)) for n, k in zip(_OUTPUT_SCORES, keys, strict=True)}
     return Tile(cells=cells, outputs=scores)
 
 
@@ -160,7 +158,11 @@ def unprogrammed(key: Array | None, hardware: Hardware, weights: Array) -> Effec
         if modifier.per == "example":
             spread = _over_grid(lambda _, w: modifier.std(hardware, w), arrays.shape[:2])(None, normalised)
             extra = spread**2
-            variance = extra if variance is None else extra + variance.reshape(variance.shape + (1,) * (4 - variance.ndim))
+            variance = (
+                extra
+                if variance is None
+                else extra + variance.reshape(variance.shape + (1,) * (4 - variance.ndim))
+            )
         else:
             normalised = _over_grid(lambda k, w: modifier.modify(k, hardware, w), arrays.shape[:2])(
                 key, normalised
@@ -246,7 +248,9 @@ def _arrays_mvm(keys: Array | None, hardware: Hardware, effective: Effective, x:
     x = jnp.pad(x, ((0, 0), (0, n_rows * r - rows)))
 
     def one(i: int | Array, j: int | Array) -> Array:
-        part = jax.tree.map(lambda a: a[i, j], (effective.weights, effective.variance, effective.scale, effective.outputs))
+        part = jax.tree.map(
+            lambda a: a[i, j], (effective.weights, effective.variance, effective.scale, effective.outputs)
+        )
         block = jax.lax.dynamic_slice_in_dim(x, i * r, r, axis=1)
         return _array_mvm(None if keys is None else keys[i, j], hardware, *part, block)
 
@@ -306,8 +310,14 @@ def _currents(
     noise = None  # variance of the noise not yet added
     if keys is not None and variance is not None:
         squares = x**2
-        noise = variance * jnp.sum(squares, -1, keepdims=True) if variance.ndim == 0 else correction_dot(squares, variance)
-    shaped = hardware.nonlinearity is not None or (hardware.adc is not None and hardware.adc.asymmetry is not None)
+        noise = (
+            variance * jnp.sum(squares, -1, keepdims=True)
+            if variance.ndim == 0
+            else correction_dot(squares, variance)
+        )
+    shaped = hardware.nonlinearity is not None or (
+        hardware.adc is not None and hardware.adc.asymmetry is not None
+    )
     if shaped:
         if noise is not None:
             y = y + _root(noise) * read_normal(weight_key, y.shape, y.dtype)
@@ -353,7 +363,9 @@ def _halve(keys, hardware, weights, variance, outputs, x):
     return jax.lax.while_loop(again, halve, (jnp.zeros((), jnp.int32), start))[1]
 
 
-def _scale_inputs(hardware: Hardware, x: Array, input_range: Array | float | None) -> tuple[Array, Array | float]:
+def _scale_inputs(
+    hardware: Hardware, x: Array, input_range: Array | float | None
+) -> tuple[Array, Array | float]:
     inputs = hardware.inputs
     if isinstance(inputs, FixedRange):
         return x / inputs.range, inputs.range

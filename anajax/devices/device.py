@@ -111,7 +111,9 @@ class Device(Record):
         self._lacks("pulse")
 
     def _lacks(self, method: str) -> NoReturn:
-        able = sorted(c.__name__ for c in _subclasses(Device) if getattr(c, method) is not getattr(Device, method))
+        able = sorted(
+            c.__name__ for c in _subclasses(Device) if getattr(c, method) is not getattr(Device, method)
+        )
         raise NotImplementedError(
             f"{type(self).__name__} has no {method}(); "
             + (f"devices that have it: {', '.join(able)}" if able else "no device has it yet")

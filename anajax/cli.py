@@ -1,0 +1,58 @@
+"""The console command: `anajax demo`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+def demo(
+    chips: int = 1000,
+    dataset: Literal["digits", "mnist", "fashion_mnist"] = "digits",
+    data_dir: Path | None = None,
+    download: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    seed: int = 0,
+    out: Path = Path("anajax-demo"),
+    quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
+    """Train a small network plainly and hardware-aware, program both onto many chips, and let them age.
+
+    Args:
+        chips: Number of simulated chips of each network.
+        dataset: Embedded 8 x 8 digits, or a dataset prepared by tensorflow-datasets.
+        data_dir: Folder of tensorflow-datasets; otherwise TFDS_DATA_DIR, then its usual folder.
+        download: Fetch and prepare a missing dataset (needs a network and TensorFlow).
+        seed: Of training and of the chips.
+        out: Folder for the figure and the numbers.
+        quick: At most 50 chips and a short training.
+    """
+    from anajax import demo as job
+
+    job.run(
+        job.Options(
+            chips=chips,
+            dataset=dataset,
+            data_dir=data_dir,
+            download=download,
+            seed=seed,
+            out=out,
+            quick=quick,
+        )
+    )
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the console command; errors that a user can mend are one line, not a traceback."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            {"demo": demo}, prog="anajax", description="Analog in-memory computing in JAX.", args=args
+        )
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+        sys.exit(f"anajax: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""The demo: train a small network twice, program both onto a thousand chips, and let them age."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import xarray as xr
+from flax import nnx
+from jax import Array
+from rich.console import Console
+from rich.table import Table
+
+import anajax
+from anajax import chips, data, nn
+from anajax.arrays import DeviceNoise
+
+TIMES = {"20 s": 20.0, "1 h": 3600.0, "1 day": 86400.0, "1 month": 30 * 86400.0, "1 year": 365 * 86400.0}
+_SIZES = {"digits": (64,), "mnist": (256, 128), "fashion_mnist": (256, 128)}
+_MOST_IMAGES = 1000  # test images that each chip reads: enough to tell chips apart
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the demo is asked for.
+
+    Attributes:
+      chips: number of simulated chips of each network.
+      dataset: digits (embedded), mnist or fashion_mnist (prepared by tensorflow-datasets).
+      data_dir: folder of tensorflow-datasets; by default TFDS_DATA_DIR, then its usual folder.
+      download: prepare a missing dataset from the network.
+      seed: of training and of the chips.
+      out: folder for the figure and the numbers.
+      quick: 50 chips and a short training, to see that everything works.
+    """
+
+    chips: int = 1000
+    dataset: str = "digits"
+    data_dir: Path | None = None
+    download: bool = False
+    seed: int = 0
+    out: Path = Path("anajax-demo")
+    quick: bool = False
+
+
+def model(dataset: data.Dataset, hardware: anajax.Hardware, seed: int) -> nnx.Module:
+    """Return the network of the demo: a multilayer perceptron on analog layers."""
+    rngs = nnx.Rngs(seed)
+    sizes = (dataset.x_train[0].size, *_SIZES[dataset.name], dataset.classes)
+    parts: list[Callable[..., Any]] = []
+    for a, b in zip(sizes, sizes[1:], strict=False):
+        parts += [nn.Linear(a, b, hardware=hardware, rngs=rngs), nnx.relu]
+    return nnx.Sequential(*parts[:-1])
+
+
+def train(
+    apply: nn.Apply, params: Any, hardware: anajax.Hardware, x: Array, y: Array, steps: int, key: Array
+) -> Any:
+    """Train with Adam, one ordinary optax loop; what noise it sees is what `hardware` says."""
+    schedule = optax.cosine_decay_schedule(2e-3, steps)
+    tx = optax.adam(schedule)
+
+    def loss(params: Any, key: Array, x: Array, y: Array) -> Array:
+        logits = apply(params, hardware, x, key=key, train=True)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+    def step(carry: Any, key: Array) -> tuple[Any, None]:
+        params, state = carry
+        batch_key, noise_key = jax.random.split(key)
+        batch = jax.random.randint(batch_key, (64,), 0, x.shape[0])
+        grads = jax.grad(loss)(params, noise_key, x[batch], y[batch])
+        updates, state = tx.update(grads, state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    start = (params, tx.init(params))
+    (params, _), _ = jax.jit(lambda start, keys: jax.lax.scan(step, start, keys))(
+        start, jax.random.split(key, steps)
+    )
+    return params
+
+
+def run(options: Options, console: Console | None = None) -> xr.Dataset:
+    """Run the demo; return its study over `network`, `compensation`, `chip` and `time`."""
+    console = console or Console()
+    if options.chips < 2:
+        raise ValueError(f"chips must be at least 2, for a confidence interval; got {options.chips}")
+    dataset = data.load(options.dataset, options.data_dir, download=options.download)
+    x, x_test = (jnp.asarray(a.reshape(len(a), -1)) for a in (dataset.x_train, dataset.x_test))
+    y, y_test = jnp.asarray(dataset.y_train), jnp.asarray(dataset.y_test)
+    n_chips = min(options.chips, 50) if options.quick else options.chips
+    epochs = (2 if options.quick else 10) if options.dataset != "digits" else (20 if options.quick else 60)
+    steps = epochs * len(x) // 64
+
+    hardware = anajax.presets.standard_aimc()
+    aware = hardware.replace(modifier=DeviceNoise(time=20.0, scale=1.5))
+    apply, params, hardware, _ = nn.split(model(dataset, hardware, options.seed))
+    keys = jax.random.split(jax.random.key(options.seed), 3)
+    digital = anajax.Hardware()
+    networks = {}
+    with console.status("training: digital"):
+        params = train(apply, params, digital, x, y, steps, keys[0])
+        params = nn.init_input_ranges(apply, params, [x[:5000]])
+    with console.status("training: plain, on"):
+        networks["plain"] = train(apply, params, digital, x, y, steps, keys[1])
+        networks["plain"] = nn.init_input_ranges(apply, networks["plain"], [x[:5000]])
+    with console.status("training: hardware-aware, on"):
+        networks["HWA"] = train(apply, params, aware, x, y, steps, keys[1])
+
+    accuracies = {n: float(chips.accuracy(apply(p, digital, x_test), y_test)) for n, p in networks.items()}
+    studies = {}
+    for network, params in networks.items():
+        for compensation, h in (("global", hardware), ("none", hardware.replace(compensation=None))):
+            studies[network, compensation] = chips.evaluate(
+                apply,
+                params,
+                h,
+                x_test[:_MOST_IMAGES],
+                y_test[:_MOST_IMAGES],
+                chips=n_chips,
+                times=list(TIMES.values()),
+                seed=options.seed,
+                progress=f"{network}, compensation {compensation}",
+            )
+    threshold = round(accuracies["plain"] - 0.01, 3)
+    study = _joined(studies, accuracies, threshold, options)
+    console.print(table(study))
+    _save(study, studies, threshold, options.out, console)
+    return study
+
+
+def _joined(studies: Any, accuracies: dict[str, float], threshold: float, options: Options) -> xr.Dataset:
+    rows = []
+    for network in accuracies:
+        parts = [s.assign_coords(compensation=c) for (n, c), s in studies.items() if n == network]
+        rows.append(xr.concat(parts, "compensation").assign_coords(network=network))
+    study = xr.concat(rows, "network")
+    study = study.assign_coords(digital=("network", list(accuracies.values())))
+    return study.assign_attrs(dataset=options.dataset, threshold=threshold)
+
+
+def table(study: xr.Dataset) -> Table:
+    """Return the table of the demo's study."""
+    threshold = study.attrs["threshold"]
+    title = f"{study.sizes['chip']:,} chips of PCM, {study.attrs['dataset']}, {study.attrs['examples']} test images"
+    out = Table(
+        title=f"{title}: accuracy in %", caption="mean ± half of its 95 % interval; percentiles of chips"
+    )
+    for column in ("network", "compensation", "age"):
+        out.add_column(column, no_wrap=True)
+    for column in ("digital", "mean", "5th", "95th", f"yield ≥ {100 * threshold:.1f}"):
+        out.add_column(column, justify="right", no_wrap=True)
+    summary = 100 * chips.summarise(study, threshold)
+    for network in study["network"].values:
+        for compensation in study["compensation"].values:
+            for k, (label, time) in enumerate(TIMES.items()):
+                s = summary.sel(network=network, compensation=compensation, time=time)
+                names = (str(network), str(compensation)) if k == 0 else ("", "")
+                out.add_row(
+                    *names,
+                    label,
+                    f"{100 * float(s['digital']):.2f}" if k == 0 else "",
+                    f"{float(s['mean']):.2f} ± {float(s['ci95']):.2f}",
+                    f"{float(s['p05']):.2f}",
+                    f"{float(s['p95']):.2f}",
+                    f"{float(s['yield']):.1f}",
+                    end_section=k == len(TIMES) - 1,
+                )
+    return out
+
+
+def _save(study: xr.Dataset, studies: Any, threshold: float, folder: Path, console: Console) -> None:
+    from anajax import plot
+
+    numbers = chips.save(study, folder / "study.nc")
+    labels = {f"{n}, compensation {c}": s for (n, c), s in studies.items()}
+    picture = folder / "accuracy.png"
+    plot.accuracy_over_time(labels, threshold=threshold).savefig(picture, dpi=150)
+    console.print(f"numbers: {numbers}\nfigure:  {picture}", soft_wrap=True)

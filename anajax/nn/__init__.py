@@ -1,0 +1,20 @@
+"""Neural networks: Flax NNX modules over crossbar arrays, and the conversion of ordinary Flax models."""
+
+from anajax.nn.layers import AnalogLayer as AnalogLayer
+from anajax.nn.layers import Chip as Chip
+from anajax.nn.layers import Conv as Conv
+from anajax.nn.layers import InputRange as InputRange
+from anajax.nn.layers import Kernel as Kernel
+from anajax.nn.layers import Linear as Linear
+from anajax.nn.layers import OutputScale as OutputScale
+from anajax.nn.layers import Spec as Spec
+from anajax.nn.model import Apply as Apply
+from anajax.nn.model import ChipState as ChipState
+from anajax.nn.model import convert as convert
+from anajax.nn.model import layers as layers
+from anajax.nn.model import program as program
+from anajax.nn.model import split as split
+from anajax.nn.training import clip as clip
+from anajax.nn.training import init_input_ranges as init_input_ranges
+from anajax.nn.training import recalibrate as recalibrate
+from anajax.nn.training import remap as remap

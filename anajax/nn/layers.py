@@ -1,0 +1,349 @@
+"""Analog layers: Flax NNX modules whose matrix products run on crossbar arrays.
+
+A layer behaves by what it is given: nothing (its weights go straight to the arrays, with the modifier of
+hardware-aware training while it trains), or a chip (the weights as that chip holds them at a time).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from anajax import arrays
+from anajax.arrays import Effective, Hardware, LearnedRange, Tile
+from anajax.devices import Ideal
+
+
+class Kernel(nnx.Param):
+    """Weights that live on arrays."""
+
+
+class OutputScale(nnx.Param):
+    """Learned digital factor of each output column."""
+
+
+class InputRange(nnx.Param):
+    """Learned input that maps to the DAC's full scale."""
+
+
+class Spec(nnx.Variable):
+    """The hardware of a layer."""
+
+
+class Chip(nnx.Variable):
+    """What one chip adds to a layer: a `Tile`, or `None`."""
+
+
+@dataclasses.dataclass(eq=False)
+class Context:
+    """What `apply` hands to one layer for one forward pass; lives on a merged copy of the model only."""
+
+    key: Array | None = None
+    time: Array | float = 0.0
+    chip: Tile | Effective | None = None
+    calls: int = 0
+    inputs: list[Array] | None = None
+
+    def next_key(self) -> Array | None:
+        """Return a key for one call, never the same twice."""
+        self.calls += 1
+        return None if self.key is None else jax.random.fold_in(self.key, self.calls)
+
+
+class AnalogLayer:
+    """What all analog layers share. Subclasses say how inputs and weights become matrices.
+
+    Attributes:
+      hardware: `Spec` holding the layer's `Hardware`.
+      chip: `Chip` holding the `Tile` that the layer reads when a call passes none, or `None`.
+      deterministic: whether the modifier of hardware-aware training is off; set by `model.train()`, `.eval()`.
+      output_scale: learned digital scales `[out_features]`, or `None`.
+      input_range: learned input range, where `hardware.inputs` is a `LearnedRange`; else `None`.
+    """
+
+    in_features: Any
+    out_features: Any
+    kernel: Any
+    bias: Any
+
+    def _set_up(self, hardware: Hardware | None, learn_output_scale: bool, param_dtype: Any) -> None:
+        if hardware is None:
+            hardware = Hardware()
+        if not isinstance(hardware, Hardware):
+            raise TypeError(f"hardware must be a Hardware; got {type(hardware).__name__}")
+        self.kernel = Kernel(self.kernel.get_value(), **self.kernel.get_metadata())
+        self.hardware = Spec(hardware)
+        self.chip = Chip(None)
+        self.context = None
+        self.deterministic = False
+        columns = self.matrices().shape[-1] * self.matrices().shape[0]
+        self.output_scale = (
+            OutputScale(jnp.ones((columns,), param_dtype)) if learn_output_scale else nnx.data(None)
+        )
+        learned = isinstance(hardware.inputs, LearnedRange)
+        self.input_range = (
+            InputRange(jnp.asarray(hardware.inputs.initial, param_dtype)) if learned else nnx.data(None)
+        )
+
+    def matrices(self) -> Array:
+        """Return the weights as matrices, `[groups, rows, cols]`."""
+        raise NotImplementedError
+
+    def program(self, key: Array | None) -> Tile:
+        """Fabricate arrays and program the layer's weights onto them; leaves carry the axis of groups."""
+        hardware = self.hardware.get_value()
+        return _over_groups(lambda key, w: arrays.program(key, hardware, w), key, self.matrices())
+
+    def settle(self, key: Array | None, chip: Tile, time: Array | float) -> Effective:
+        """Return the layer's arrays as they stand `time` seconds after programming."""
+        hardware = self.hardware.get_value()
+        return _over_groups(
+            lambda key, tile, w: arrays.settle(key, hardware, tile, w, time), key, chip, self.matrices()
+        )
+
+    def _forward(
+        self,
+        inputs: Array,
+        bias: Array | None,
+        key: Array | None,
+        time: Array | float | None,
+        chip: Tile | Effective | None,
+    ) -> Array:
+        """Run input vectors `[..., groups, rows]` through the arrays, and finish in digital: `[..., out]`."""
+        context = self.context or Context()
+        if context.inputs is not None:
+            context.inputs.append(inputs)
+        call_key = key if key is not None else context.next_key()
+        frozen_key = key if key is not None else context.key
+        time = context.time if time is None else time
+        chip = (
+            chip if chip is not None else context.chip if context.chip is not None else self.chip.get_value()
+        )
+
+        hardware: Hardware = self.hardware.get_value()
+        training = hardware.modifier is not None and not self.deterministic and chip is None
+        settling = isinstance(chip, Tile) and not isinstance(hardware.device, Ideal)
+        if call_key is None and (hardware.noisy or training or settling):
+            raise ValueError(
+                f"{type(self).__name__} is noisy and was called without a key: pass key=jax.random.key(...) to"
+                " the layer, or to the apply function of anajax.nn.split(model)"
+            )
+        frozen_key, read_key = (
+            (None, None)
+            if call_key is None
+            else (jax.random.fold_in(frozen_key, 0), jax.random.fold_in(call_key, 1))
+        )
+        if isinstance(chip, Tile):
+            chip = self.settle(frozen_key, chip, time)
+        elif chip is None:
+            noise_key = jax.random.fold_in(call_key, 2) if training else None
+            chip = _over_groups(
+                lambda key, w: arrays.unprogrammed(key, hardware, w), noise_key, self.matrices()
+            )
+        input_range = None if self.input_range is None else self.input_range[...]
+
+        def multiply(key: Array | None, effective: Effective, x: Array) -> Array:
+            return arrays.mvm(key, hardware, effective, x, input_range)
+
+        y = _over_groups(multiply, read_key, chip, jnp.moveaxis(inputs, -2, 0))
+        y = jnp.moveaxis(y, 0, -2).reshape(*inputs.shape[:-2], -1)
+        if self.output_scale is not None:
+            y = y * self.output_scale[...]
+        return y if bias is None else y + bias
+
+
+class Linear(AnalogLayer, nnx.Linear):
+    """`flax.nnx.Linear` on crossbar arrays.
+
+    Takes the arguments of `flax.nnx.Linear`, and:
+
+    Args:
+      hardware: the `Hardware`; `None` is ideal.
+      learn_output_scale: whether each output gets a learned digital factor.
+
+    Example:
+      >>> import jax, anajax
+      >>> from flax import nnx
+      >>> layer = anajax.nn.Linear(3, 2, hardware=anajax.presets.standard_aimc(), rngs=nnx.Rngs(0))
+      >>> layer(jax.numpy.ones((5, 3)), key=jax.random.key(0)).shape
+      (5, 2)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        hardware: Hardware | None = None,
+        learn_output_scale: bool = False,
+        rngs: nnx.Rngs,
+        **kwargs: Any,
+    ):
+        super().__init__(in_features, out_features, rngs=rngs, **kwargs)
+        self._set_up(hardware, learn_output_scale, self.param_dtype)
+
+    def matrices(self) -> Array:
+        """Return the kernel, `[1, in_features, out_features]`."""
+        return self.kernel[...][None]
+
+    def __call__(
+        self,
+        inputs: Array,
+        out_sharding: Any = None,
+        *,
+        key: Array | None = None,
+        time: Array | float | None = None,
+        chip: Tile | Effective | None = None,
+    ) -> Array:
+        """Apply the layer.
+
+        Args:
+          inputs: `[..., in_features]`.
+          out_sharding: not supported; must be `None`.
+          key: random key for the noise of this call.
+          time: seconds since programming, for a chip.
+          chip: from `program` or `settle`; `None` for the layer's own, or none.
+
+        Returns:
+          `[..., out_features]`.
+        """
+        _no_sharding(out_sharding)
+        _check_features(inputs, self.in_features)
+        bias = None if self.bias is None else self.bias[...]
+        inputs, _, bias = self.promote_dtype((inputs, self.kernel[...], bias), dtype=self.dtype)
+        return self._forward(inputs[..., None, :], bias, key, time, chip)
+
+
+class Conv(AnalogLayer, nnx.Conv):
+    """`flax.nnx.Conv` on crossbar arrays, in one to three dimensions: each patch is one input vector.
+
+    Takes the arguments of `flax.nnx.Conv`, and:
+
+    Args:
+      hardware: the `Hardware`; `None` is ideal.
+      learn_output_scale: whether each output channel gets a learned digital factor.
+
+    The rows of its matrices are (input channel, *kernel position), the groups of `feature_group_count`
+    separate matrices.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: Any,
+        strides: Any = 1,
+        *,
+        hardware: Hardware | None = None,
+        learn_output_scale: bool = False,
+        rngs: nnx.Rngs,
+        **kwargs: Any,
+    ):
+        super().__init__(in_features, out_features, kernel_size, strides, rngs=rngs, **kwargs)
+        self._set_up(hardware, learn_output_scale, self.param_dtype)
+
+    def matrices(self) -> Array:
+        """Return the kernel as `[groups, in_features / groups * positions, out_features / groups]`."""
+        kernel = self.kernel[...] if self.mask is None else self.kernel[...] * self.mask
+        rows = jnp.moveaxis(kernel, -2, 0).reshape(
+            -1, self.feature_group_count, kernel.shape[-1] // self.feature_group_count
+        )
+        return jnp.swapaxes(rows, 0, 1)
+
+    def __call__(
+        self,
+        inputs: Array,
+        out_sharding: Any = None,
+        *,
+        key: Array | None = None,
+        time: Array | float | None = None,
+        chip: Tile | Effective | None = None,
+    ) -> Array:
+        """Apply the layer.
+
+        Args:
+          inputs: `[*batch, *spatial, in_features]`.
+          out_sharding: not supported; must be `None`.
+          key: random key for the noise of this call.
+          time: seconds since programming, for a chip.
+          chip: from `program` or `settle`; `None` for the layer's own, or none.
+
+        Returns:
+          `[*batch, *spatial', out_features]`.
+        """
+        _no_sharding(out_sharding)
+        _check_features(inputs, self.in_features)
+        bias = None if self.bias is None else self.bias[...]
+        inputs, _, bias = self.promote_dtype((inputs, self.kernel[...], bias), dtype=self.dtype)
+        dims = len(self.kernel_size)
+        batch = inputs.shape[: inputs.ndim - dims - 1]
+        patches = self._patches(inputs.reshape(-1, *inputs.shape[len(batch) :]))
+        y = self._forward(patches, bias, key, time, chip)
+        return y.reshape(*batch, *y.shape[1:])
+
+    def _patches(self, inputs: Array) -> Array:
+        """Cut `[n, *spatial, channels]` into `[n, *spatial', groups, channels / groups * positions]`."""
+        dims = len(self.kernel_size)
+        strides, dilation, input_dilation = (
+            (v,) * dims if isinstance(v, int) else tuple(v)
+            for v in (self.strides or 1, self.kernel_dilation or 1, self.input_dilation or 1)
+        )
+        inputs, padding = _pad(inputs, self.padding, self.kernel_size, dilation)
+        channels_last = (0, dims + 1, *range(1, dims + 1))
+        patches = jax.lax.conv_general_dilated_patches(
+            inputs,
+            self.kernel_size,
+            strides,
+            padding,
+            lhs_dilation=input_dilation,
+            rhs_dilation=dilation,
+            dimension_numbers=jax.lax.ConvDimensionNumbers(
+                channels_last, (dims + 1, dims, *range(dims)), channels_last
+            ),
+        )
+        return patches.reshape(*patches.shape[:-1], self.feature_group_count, -1)
+
+
+def _over_groups(f: Any, key: Array | None, *args: Any) -> Any:
+    """Map `f(key, ...)` over the leading axis of groups; one group needs no vmap."""
+    groups = jax.tree.leaves(args[-1])[0].shape[0]
+    if groups == 1:
+        result = f(key, *jax.tree.map(lambda a: a[0], args))
+        return jax.tree.map(lambda a: a[None], result)
+    keys = None if key is None else jax.random.split(key, groups)
+    return jax.vmap(f, in_axes=(None if key is None else 0, *(0 for _ in args)))(keys, *args)
+
+
+def _pad(
+    inputs: Array, padding: Any, kernel_size: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[Array, Any]:
+    """Do the paddings that XLA does not know; return inputs and what is left to do, as `flax.nnx.Conv` does."""
+    dims = len(kernel_size)
+    reach = [(k - 1) * d for k, d in zip(kernel_size, dilation, strict=True)]
+    if padding in ("CIRCULAR", "REFLECT"):
+        pads = [(0, 0), *((r // 2, (r + 1) // 2) for r in reach), (0, 0)]
+        return jnp.pad(inputs, pads, mode="wrap" if padding == "CIRCULAR" else "reflect"), "VALID"
+    if padding == "CAUSAL":
+        if dims != 1:
+            raise ValueError(f"padding='CAUSAL' is for one dimension; got kernel_size={kernel_size}")
+        return jnp.pad(inputs, [(0, 0), (reach[0], 0), (0, 0)]), "VALID"
+    if isinstance(padding, int):
+        return inputs, [(padding, padding)] * dims
+    if isinstance(padding, str):
+        return inputs, padding
+    return inputs, [(p, p) if isinstance(p, int) else tuple(p) for p in padding]
+
+
+def _check_features(inputs: Array, features: int) -> None:
+    if inputs.ndim == 0 or inputs.shape[-1] != features:
+        raise ValueError(f"inputs must have {features} features on their last axis; got shape {inputs.shape}")
+
+
+def _no_sharding(out_sharding: Any) -> None:
+    if out_sharding is not None:
+        raise ValueError(f"out_sharding is not supported by analog layers; got {out_sharding!r}")

@@ -1,0 +1,192 @@
+"""What hardware-aware training needs around an optax loop: functions from parameters to parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from anajax.arrays import Hardware
+from anajax.nn.layers import Chip, Kernel, OutputScale, Spec
+from anajax.nn.model import Apply, layers
+
+
+def clip(
+    params: Any,
+    *,
+    value: float | Array | None = None,
+    sigmas: float | Array | None = None,
+    mean_column_max: bool = False,
+) -> Any:
+    """Clip the weights of every analog layer.
+
+    Args:
+      params: parameters from `split`; what is not on arrays stays.
+      value: clip at this magnitude.
+      sigmas: clip at this many standard deviations of the layer's weights (Joshi et al. 2020: 2 to 2.5).
+      mean_column_max: clip at the mean over columns of the largest magnitude.
+
+    Returns:
+      New parameters. Exactly one rule must be given.
+    """
+    rules = [value is not None, sigmas is not None, mean_column_max]
+    if sum(rules) != 1:
+        raise ValueError(
+            f"clip takes exactly one of value, sigmas, mean_column_max; got value={value}, sigmas={sigmas},"
+            f" mean_column_max={mean_column_max}"
+        )
+
+    def clipped(layer: Any) -> None:
+        w = layer["kernel"].get_value()
+        if value is not None:
+            bound = jnp.asarray(value, w.dtype)
+        elif sigmas is not None:
+            bound = sigmas * jnp.std(w, ddof=1)
+        else:
+            bound = jnp.mean(_peak(w, "column"))
+        layer["kernel"].set_value(jnp.clip(w, -bound, bound))
+
+    return _edited(clipped, params)
+
+
+def remap(params: Any, per: str = "column") -> Any:
+    """Move the size of the weights into the learned output scales: the largest weight becomes 1.
+
+    Args:
+      params: parameters from `split`; analog layers need `learn_output_scale=True`.
+      per: `"column"` or `"layer"`: what is brought to 1.
+
+    Returns:
+      New parameters, of the same products of weight and scale.
+    """
+    if per not in ("column", "layer"):
+        raise ValueError(f"per must be 'column' or 'layer'; got {per!r}")
+
+    def remapped(layer: Any) -> None:
+        if "output_scale" not in layer:
+            raise ValueError(
+                "remap needs learned output scales: make the layers with learn_output_scale=True"
+            )
+        w = layer["kernel"].get_value()
+        peak = _peak(w, per)
+        peak = jnp.where(peak > 0, peak, 1.0)
+        layer["kernel"].set_value(w / peak)
+        scale: OutputScale = layer["output_scale"]
+        scale.set_value(scale.get_value() * jnp.broadcast_to(peak, w.shape[-1:]))
+
+    return _edited(remapped, params)
+
+
+def init_input_ranges(
+    apply: Apply, params: Any, batches: Iterable[Any], alpha: float = 3.0, **kwargs: Any
+) -> Any:
+    """Set learned input ranges to `alpha` standard deviations of each layer's inputs, averaged over batches.
+
+    Source: Rasch et al., Nat. Commun. 14:5282 (2023), with the first 100 batches and alpha = 3.
+
+    Args:
+      apply: from `split`.
+      params: parameters with learned input ranges.
+      batches: model inputs, one batch each.
+      alpha: how many standard deviations.
+      **kwargs: passed on to the model (`rest=` and such).
+
+    Returns:
+      New parameters. The inputs are those of ideal hardware: no clipping, no noise.
+    """
+
+    @jax.jit
+    def spreads(x: Any) -> dict[str, Array]:
+        seen: dict[str, list[Array]] = {}
+        model = apply.merge(params, Hardware(), inputs=seen, train=False, **kwargs)
+        model(x)
+        return {name: jnp.mean(jnp.stack([jnp.std(i) for i in given])) for name, given in seen.items()}
+
+    total, count = None, 0
+    for x in batches:
+        found = spreads(x)
+        total = found if total is None else jax.tree.map(jnp.add, total, found)
+        count += 1
+    if total is None:
+        raise ValueError("batches is empty: input ranges are initialised from at least one batch")
+    model = apply.merge(params, Hardware(), **kwargs)
+    for name, layer in layers(model):
+        if layer.input_range is not None:
+            layer.input_range.set_value(
+                (alpha * total[name] / count).astype(layer.input_range.get_value().dtype)
+            )
+    return nnx.split(model, nnx.Param, ...)[1]
+
+
+def recalibrate(
+    apply: Apply,
+    params: Any,
+    hardware: Any,
+    batches: Iterable[Any],
+    *,
+    key: Array,
+    rest: Any = None,
+    **at: Any,
+) -> Any:
+    """Estimate the statistics of batch normalisation again, on a chip and at a time (AdaBS).
+
+    Source: Joshi et al., Nat. Commun. 11:2473 (2020).
+
+    Args:
+      apply: from `split`.
+      params: parameters.
+      hardware: hardware of the evaluation.
+      batches: model inputs; statistics are their average.
+      key: random key for the reads.
+      rest: Flax's other state to start from.
+      **at: `chip=`, `time=`.
+
+    Returns:
+      New `rest`, to be passed to `apply`.
+    """
+
+    @jax.jit
+    def statistics(key: Array, x: Any) -> Any:
+        model = apply.merge(params, hardware, key=key, rest=rest, train=False, **at)
+        for _, module in nnx.iter_modules(model):
+            if isinstance(module, nnx.BatchNorm):
+                module.use_running_average = False
+                module.momentum = 0.0  # the statistics of this batch alone
+        model(x)
+        return nnx.split(model, nnx.Param, Spec, Chip, ...)[4]
+
+    total, count = None, 0
+    for x in batches:
+        found = statistics(jax.random.fold_in(key, count), x)
+        total = found if total is None else jax.tree.map(_add_floats, total, found)
+        count += 1
+    if total is None:
+        raise ValueError("batches is empty: statistics need at least one batch")
+    return jax.tree.map(lambda a: a / count if jnp.issubdtype(a.dtype, jnp.floating) else a, total)
+
+
+def _add_floats(a: Array, b: Array) -> Array:
+    return a + b if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+
+def _peak(w: Array, per: str) -> Array:
+    return jnp.max(jnp.abs(w), axis=tuple(range(w.ndim - 1)) if per == "column" else None)
+
+
+def _edited(f: Callable[[Any], None], params: Any) -> Any:
+    """Return a copy of `params` after `f(layer)` on the part of every analog layer."""
+    params = jax.tree.map(lambda a: a, params)
+
+    def visit(part: Any) -> None:
+        if isinstance(part.get("kernel"), Kernel):
+            f(part)
+        for value in part.values():
+            if hasattr(value, "values"):
+                visit(value)
+
+    visit(params)
+    return params

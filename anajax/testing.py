@@ -1,0 +1,304 @@
+"""Checks for your own devices and layers: distributions, gradients, and the contract of a device.
+
+Each check raises `AssertionError` with the numbers at hand, and returns what it measured. Statistical checks
+state how rarely they reject what is right; with a fixed key they either always pass or always fail.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from anajax.devices import Cells, Device
+
+TIMES = (0.0, 1e-9, 1.0, 1e3, 1e9)  # s: from before the first read to thirty years
+
+
+def check_moments(
+    samples: ArrayLike,
+    mean: float,
+    std: float,
+    *,
+    z: float = 4.5,
+    rounding: float = 0.0,
+    name: str = "samples",
+) -> tuple[float, float]:
+    """Check the mean and the standard deviation of independent samples by z-tests.
+
+    The standard errors come from `std` and from the samples' own fourth moment, so that any distribution
+    will do. At z = 4.5 a right distribution fails with odds of 7e-6 for each of the two tests.
+
+    Args:
+      samples: independent draws, any shape.
+      mean: expected mean, in the unit of the samples.
+      std: expected standard deviation, in the same unit.
+      z: largest distance allowed, in standard errors.
+      rounding: half a unit of the last printed digit of `mean` and `std`, allowed on top.
+      name: what to call the samples in the error.
+
+    Returns:
+      The mean and the standard deviation found.
+
+    Raises:
+      AssertionError: if either is too far off.
+
+    Example:
+      >>> import jax
+      >>> found = check_moments(jax.random.normal(jax.random.key(0), (10_000,)), mean=0.0, std=1.0)
+    """
+    x = np.asarray(samples, np.float64).ravel()
+    m, s = x.mean(), x.std(ddof=1)
+    fourth = np.mean((x - m) ** 4)
+    for what, found, wanted, error in (
+        ("mean", m, mean, std / math.sqrt(x.size)),
+        ("std", s, std, math.sqrt(max(fourth - s**4, 0.0) / x.size) / (2 * max(s, 1e-300))),
+    ):
+        assert abs(found - wanted) <= z * error + rounding, (
+            f"{name}: the {what} of {x.size} samples must be {wanted:.6g} within {z:g} standard errors of"
+            f" {error:.2g}; got {found:.6g}"
+        )
+    return float(m), float(s)
+
+
+def check_distribution(
+    samples: ArrayLike, cdf: Callable[[Array], Array], *, odds: float = 1e-5, name: str = "samples"
+) -> float:
+    """Check the whole distribution of independent samples by the Kolmogorov-Smirnov test.
+
+    Args:
+      samples: independent draws, any shape; at least about 50.
+      cdf: the expected cumulative distribution, elementwise, such as `jax.scipy.stats.norm.cdf`.
+      odds: probability of rejecting a right distribution.
+      name: what to call the samples in the error.
+
+    Returns:
+      The p-value, from the asymptotic distribution of the statistic.
+
+    Raises:
+      AssertionError: if the p-value is below `odds`.
+
+    Example:
+      >>> import jax
+      >>> p = check_distribution(jax.random.normal(jax.random.key(0), (1000,)), jax.scipy.stats.norm.cdf)
+    """
+    x = np.sort(np.asarray(samples, np.float64).ravel())
+    n = x.size
+    f = np.asarray(cdf(jnp.asarray(x)), np.float64)
+    steps = np.arange(n + 1) / n
+    distance = max(np.max(steps[1:] - f), np.max(f - steps[:-1]))
+    root = (math.sqrt(n) + 0.12 + 0.11 / math.sqrt(n)) * distance
+    series = sum((-1) ** (k - 1) * math.exp(-2.0 * (k * root) ** 2) for k in range(1, 101))
+    p = min(1.0, 2 * series) if root > 0.2 else 1.0
+    assert p >= odds, (
+        f"{name}: the largest distance of {n} samples to the distribution is {distance:.4g}, p = {p:.2g}"
+    )
+    return p
+
+
+def check_gradients(
+    f: Callable[..., Any], *args: Any, step: float = 1e-6, tolerance: float = 1e-5, directions: int = 3
+) -> dict[str, float]:
+    """Check `jax.grad` of `f` against central differences in float64, for every float leaf of every argument.
+
+    The output, any pytree of arrays, is contracted with fixed random numbers. Leaves of up to eight elements
+    are moved element by element, larger ones along random directions: by `step` relative to the value, or
+    to the largest of the leaf where an element is zero, or to 1 in a leaf of zeros (give fields in SI units
+    an interior value). Random keys stay as they are. At a kink of `f` no two derivatives need agree.
+
+    Args:
+      f: function of `args`; it is called under `jax.jit` with float64 leaves.
+      *args: pytrees, such as a `Hardware`, an array, a number.
+      step: relative step.
+      tolerance: largest difference, relative to the mean magnitude of the two derivatives.
+      directions: how many directions a large leaf is moved along.
+
+    Returns:
+      For each leaf the largest magnitude of its derivatives, per relative change, by position of the argument
+      and path within it, such as `"0.device.nu_scale"`. Look for zeros that should not be.
+
+    Raises:
+      AssertionError: naming the leaves whose derivatives differ, or are not finite.
+
+    Example:
+      >>> slopes = check_gradients(lambda x, a: a * x**2, 3.0, 2.0)
+      >>> {name: round(slope / slopes["1"], 6) for name, slope in slopes.items()}
+      {'0': 2.0, '1': 1.0}
+    """
+    with jax.enable_x64(True):
+        with_paths, treedef = jax.tree_util.tree_flatten_with_path(args)
+        names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in with_paths]
+        leaves = [_double(leaf) for _, leaf in with_paths]
+        floats = {i: x for i, x in enumerate(leaves) if jnp.issubdtype(x.dtype, jnp.floating)}
+        rng = np.random.default_rng(0)
+
+        def scalar(moved: dict[int, Array]) -> tuple[Array, Array]:
+            full = [moved.get(i, x) for i, x in enumerate(leaves)]
+            y = jnp.concatenate([y.ravel() for y in jax.tree.leaves(f(*jax.tree.unflatten(treedef, full)))])
+            terms = y * np.random.default_rng(1).normal(size=y.shape)
+            return jnp.sum(terms), jnp.sum(jnp.abs(terms))
+
+        run = jax.jit(jax.value_and_grad(scalar, has_aux=True))
+        (_, size), grads = run(floats)
+        floor = 1e-15 / step * float(size)  # rounding of the output over the step: what cannot be seen
+        found, wrong = {}, []
+        for i, x in floats.items():
+            unit = np.where(x == 0, np.max(np.abs(x), initial=0.0) or 1.0, x)
+            one_by_one = np.eye(x.size).reshape(x.size, *x.shape)
+            ways = one_by_one if x.size <= 8 else rng.normal(size=(directions, *x.shape))
+            found[names[i]] = 0.0
+            for move in ways * unit:
+                (ahead, _), _ = run({**floats, i: x + step * move})
+                (behind, _), _ = run({**floats, i: x - step * move})
+                numeric, exact = (
+                    float(ahead - behind) / (2 * step),
+                    float(np.sum(np.asarray(grads[i]) * move)),
+                )
+                found[names[i]] = max(found[names[i]], abs(exact))
+                if not abs(exact - numeric) <= tolerance * (abs(exact) + abs(numeric)) / 2 + floor:
+                    wrong.append(f"{names[i]}: grad {exact:.8g}, difference {numeric:.8g} +- {floor:.1g}")
+        assert not wrong, "derivatives, per relative change, differ:\n  " + "\n  ".join(wrong)
+        return found
+
+
+def has(device: Device, method: str) -> bool:
+    """Return whether `device` implements `method` of the contract.
+
+    Example:
+      >>> from anajax import devices
+      >>> has(devices.Ideal(), "conductance"), has(devices.Ideal(), "pulse")
+      (True, False)
+    """
+    return getattr(type(device), method) is not getattr(Device, method)
+
+
+def check_device(device: Device, key: Array) -> None:
+    """Run every check of `device_checks` on a device that can be programmed and read.
+
+    Args:
+      device: the spec.
+      key: random key for its cells.
+
+    Raises:
+      AssertionError: from the first check that fails.
+
+    Example:
+      >>> import jax
+      >>> from anajax import devices
+      >>> check_device(devices.presets.pcm(), jax.random.key(0))
+    """
+    for check in device_checks.values():
+        check(device, key)
+
+
+def _cells(device: Device, key: Array | None, shape: tuple[int, ...] = (3, 5)) -> Cells:
+    made, programmed = (None, None) if key is None else jax.random.split(key)
+    u = jnp.linspace(0.0, 1.0, math.prod(shape)).reshape(shape)
+    return device.program(programmed, device.fabricate(made, shape), device.g_min + device.window * u)
+
+
+def _seen(device: Device, cells: Cells, time: Array | float) -> dict[str, Array]:
+    methods = [m for m in ("conductance", "read_noise") if has(device, m)]
+    return {m: getattr(device, m)(cells, time) for m in methods}
+
+
+def _same(a: Any, b: Any, relative: float = 0.0, absolute: float = 0.0) -> None:
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, relative, absolute), a, b)
+
+
+def _mean_cell(device: Device, key: Array) -> None:
+    """Without a key, a cell is the one whose scores are all zero."""
+    zero = jax.tree.map(jnp.zeros_like, _cells(device, key).scores)
+    none = _cells(device, None)
+    for time in TIMES:
+        _same(_seen(device, none, time), _seen(device, none.replace(scores=zero), time), absolute=1e-15)
+
+
+def _same_key(device: Device, key: Array) -> None:
+    """Draw the same bits from the same key."""
+    _same(_cells(device, key), _cells(device, key))
+
+
+def _jit(device: Device, key: Array) -> None:
+    """Compiled and not, results agree."""
+    cells, g_max = _cells(device, key), float(device.g_max)
+    for time in TIMES:
+        _same(
+            jax.jit(_seen, static_argnums=())(device, cells, time),
+            _seen(device, cells, time),
+            1e-4,
+            1e-6 * g_max,
+        )
+
+
+def _vmap(device: Device, key: Array) -> None:
+    """Chips made by `vmap` are those made one by one."""
+    keys, g_max = jax.random.split(key, 3), float(device.g_max)
+    together = jax.vmap(lambda k: _seen(device, _cells(device, k), 100.0))(keys)
+    for i in range(3):
+        one = _seen(device, _cells(device, keys[i]), 100.0)
+        _same(jax.tree.map(lambda x: x[i], together), one, 1e-4, 1e-6 * g_max)  # noqa: B023
+
+
+def _physical(device: Device, key: Array) -> None:
+    """Conductances and spreads are finite, not negative, and shaped like the cells, at any time."""
+    for cells in (_cells(device, key, (20, 30)), _cells(device, None)):
+        assert cells.target is not None
+        for time in TIMES:
+            for name, x in _seen(device, cells, time).items():
+                assert x.shape == cells.target.shape, (
+                    f"{name} has shape {x.shape}, cells {cells.target.shape}"
+                )
+                good = np.isfinite(x) & (np.asarray(x) >= 0)
+                assert good.all(), (
+                    f"{name} at {time:g} s must be finite and >= 0; got {np.asarray(x)[~good][0]}"
+                )
+
+
+def _pytree(device: Device, key: Array) -> None:
+    """Taken apart and put together, a device is the same, and its leaves are floats."""
+    leaves, treedef = jax.tree.flatten(device)
+    again = jax.tree.unflatten(treedef, leaves)
+    assert jax.tree.structure(again) == treedef, f"{treedef} became {jax.tree.structure(again)}"
+    assert all(jnp.issubdtype(x.dtype, jnp.floating) for x in leaves), f"not all floats: {device!r}"
+    _same(_seen(again, _cells(again, key), 10.0), _seen(device, _cells(device, key), 10.0))
+
+
+def _gradients(device: Device, key: Array) -> None:
+    """Compare derivatives by every field, target, score and time with central differences."""
+    g_max = float(device.g_max)
+    device = device.replace(g_min=jnp.maximum(device.g_min, 0.03 * g_max))
+    names = (*device.life_scores, *device.program_scores)
+    scores = {n: jnp.asarray([0.31, -0.62, 0.87, -0.23]) * (1 - 0.4 * k) for k, n in enumerate(names)}
+
+    def seen(device: Device, share: Array, scores: dict[str, Array], time: Array) -> list[Array]:
+        cells = Cells(scores=scores, target=device.g_min + device.window * share)
+        return [x / g_max for x in _seen(device, cells, time).values()]
+
+    slopes = check_gradients(seen, device, jnp.asarray([0.13, 0.37, 0.61, 0.83]), scores, 1.3e5)
+    assert slopes["1"] > 0, "conductance must depend on the target"
+
+
+#: The battery, by name: each takes a device and a key, and raises `AssertionError`.
+device_checks: dict[str, Callable[[Device, Array], None]] = {
+    "mean_cell": _mean_cell,
+    "same_key": _same_key,
+    "jit": _jit,
+    "vmap": _vmap,
+    "physical": _physical,
+    "pytree": _pytree,
+    "gradients": _gradients,
+}
+
+
+def _double(x: Any) -> Any:
+    """Return numbers as NumPy arrays of float64, and random keys as they are."""
+    if jnp.issubdtype(getattr(x, "dtype", float), jnp.floating):
+        return np.asarray(x, np.float64)
+    return x

@@ -1,0 +1,30 @@
+import os
+
+os.environ.setdefault("NPROC", "16")  # independent LAPACK calls deadlock in a pool of two threads
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import platform
+import tempfile
+import zlib
+from pathlib import Path
+
+import jax
+import jaxlib
+import pytest
+
+_CACHE = Path(tempfile.gettempdir()) / f"anajax-tests-jaxlib-{jaxlib.__version__}-{platform.machine()}"
+jax.config.update("jax_compilation_cache_dir", str(_CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture
+def key(request):
+    """A random key that is each test's own, and always the same."""
+    return jax.random.key(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture
+def x64():
+    """64-bit floats for one test."""
+    with jax.enable_x64(True):
+        yield
