@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 _BOUNDS = {
     "ge": (operator.ge, "at least"),
@@ -22,7 +23,7 @@ _BOUNDS = {
 
 def is_concrete(x: Any) -> bool:
     """Return whether the values of `x` are known now, outside any transformation."""
-    return not isinstance(x, jax.core.Tracer)
+    return not isinstance(x, Tracer)
 
 
 def is_numeric(value: Any, name: str) -> None:
@@ -46,9 +47,7 @@ def in_range(x: Any, name: str, **bounds: float) -> None:
         if bad.any():
             shown = float(values[bad].flat[0])
             where = "" if values.ndim == 0 else f" in {int(bad.sum())} of {values.size} places"
-            raise ValueError(
-                f"{name} must be {allowed}; got {shown:g}{where}" + (" (NaN)" if not test else "")
-            )
+            raise ValueError(f"{name} must be {allowed}; got {shown:g}{where}" + (" (NaN)" if not test else ""))
 
 
 def finite(x: Any, name: str) -> None:

@@ -12,16 +12,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast, dataclass_transform
+from typing import Any, TypeAlias, TypeVar, cast, dataclass_transform
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from anajax import _check
 
 T = TypeVar("T")
 R = TypeVar("R", bound="Record")
+
+#: an array, or a sequence of numbers that becomes one
+Numbers: TypeAlias = Any
 
 
 def leaf(default: Any = dataclasses.MISSING, **allowed: float) -> Any:
@@ -87,9 +91,7 @@ def _replace(record: Any, changes: Mapping[str, Any]) -> Any:
     for path, value in changes.items():
         head, _, rest = path.partition(".")
         if head not in names:
-            raise TypeError(
-                f"{type(record).__name__} has no field {head!r}; it has {', '.join(sorted(names))}"
-            )
+            raise TypeError(f"{type(record).__name__} has no field {head!r}; it has {', '.join(sorted(names))}")
         if rest:
             deep.setdefault(head, {})[rest] = value
         else:
@@ -97,9 +99,7 @@ def _replace(record: Any, changes: Mapping[str, Any]) -> Any:
     for head, sub in deep.items():
         part = own.get(head, getattr(record, head))
         if not isinstance(part, Record):
-            raise TypeError(
-                f"{type(record).__name__}.{head} is {part!r}, which has no field {next(iter(sub))!r}"
-            )
+            raise TypeError(f"{type(record).__name__}.{head} is {part!r}, which has no field {next(iter(sub))!r}")
         own[head] = _replace(part, sub)
     return dataclasses.replace(record, **own)
 
@@ -138,7 +138,7 @@ def _repr(self: Any) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, (jax.Array, np.ndarray)):
-        if isinstance(value, jax.core.Tracer) or value.size > 6:
+        if isinstance(value, Tracer) or value.size > 6:
             return f"{value.dtype}[{','.join(map(str, value.shape))}]"
         return f"{float(value):.6g}" if value.ndim == 0 else np.array2string(np.asarray(value), precision=6)
     if isinstance(value, dict):

@@ -49,9 +49,7 @@ class Dataset(NamedTuple):
     classes: int
 
 
-def load(
-    name: str = "digits", data_dir: str | os.PathLike[str] | None = None, *, download: bool = False
-) -> Dataset:
+def load(name: str = "digits", data_dir: str | os.PathLike[str] | None = None, *, download: bool = False) -> Dataset:
     """Load a data set of images.
 
     `digits` has no official split. Its images are permuted, always in the same way; the first 1,437 are for
@@ -151,9 +149,7 @@ def _split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
         try:
             images, labels = _records.read(source.data_source.__getitems__(range(len(source))))
         except _records.Unsupported as reason:
-            warnings.warn(
-                f"{builder.name} is decoded one image at a time, which is slow: {reason}", stacklevel=3
-            )
+            warnings.warn(f"{builder.name} is decoded one image at a time, which is slow: {reason}", stacklevel=3)
             examples = list(source)
             images = np.stack([example["image"] for example in examples])
             labels = np.array([example["label"] for example in examples])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import optax
 import xarray as xr
 from flax import nnx
 from jax import Array
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -53,14 +55,12 @@ def model(dataset: data.Dataset, hardware: anajax.Hardware, seed: int) -> nnx.Mo
     rngs = nnx.Rngs(seed)
     sizes = (dataset.x_train[0].size, *_SIZES[dataset.name], dataset.classes)
     parts: list[Callable[..., Any]] = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in itertools.pairwise(sizes):
         parts += [nn.Linear(a, b, hardware=hardware, rngs=rngs), nnx.relu]
     return nnx.Sequential(*parts[:-1])
 
 
-def train(
-    apply: nn.Apply, params: Any, hardware: anajax.Hardware, x: Array, y: Array, steps: int, key: Array
-) -> Any:
+def train(apply: nn.Apply, params: Any, hardware: anajax.Hardware, x: Array, y: Array, steps: int, key: Array) -> Any:
     """Train with Adam, one ordinary optax loop; what noise it sees is what `hardware` says."""
     schedule = optax.cosine_decay_schedule(2e-3, steps)
     tx = optax.adam(schedule)
@@ -78,9 +78,7 @@ def train(
         return (optax.apply_updates(params, updates), state), None
 
     start = (params, tx.init(params))
-    (params, _), _ = jax.jit(lambda start, keys: jax.lax.scan(step, start, keys))(
-        start, jax.random.split(key, steps)
-    )
+    (params, _), _ = jax.jit(lambda start, keys: jax.lax.scan(step, start, keys))(start, jax.random.split(key, steps))
     return params
 
 
@@ -147,12 +145,11 @@ def table(study: xr.Dataset) -> Table:
     """Return the table of the demo's study."""
     threshold = study.attrs["threshold"]
     title = f"{study.sizes['chip']:,} chips of PCM, {study.attrs['dataset']}, {study.attrs['examples']} test images"
-    out = Table(
-        title=f"{title}: accuracy in %", caption="mean ± half of its 95 % interval; percentiles of chips"
-    )
-    for column in ("network", "compensation", "age"):
+    caption = f"± half of the 95 % interval of the mean; yield: chips at {100 * threshold:.1f} or above"
+    out = Table(title=f"{title}: accuracy in %", caption=caption, box=box.SIMPLE, padding=(0, 1))
+    for column in ("network", "drift\ncomp.", "age"):
         out.add_column(column, no_wrap=True)
-    for column in ("digital", "mean", "5th", "95th", f"yield ≥ {100 * threshold:.1f}"):
+    for column in ("digital", "mean", "5th\npct", "95th\npct", "yield"):
         out.add_column(column, justify="right", no_wrap=True)
     summary = 100 * chips.summarise(study, threshold)
     for network in study["network"].values:
@@ -165,8 +162,8 @@ def table(study: xr.Dataset) -> Table:
                     label,
                     f"{100 * float(s['digital']):.2f}" if k == 0 else "",
                     f"{float(s['mean']):.2f} ± {float(s['ci95']):.2f}",
-                    f"{float(s['p05']):.2f}",
-                    f"{float(s['p95']):.2f}",
+                    f"{float(s["p05"]):.1f}",
+                    f"{float(s["p95"]):.1f}",
                     f"{float(s['yield']):.1f}",
                     end_section=k == len(TIMES) - 1,
                 )

@@ -37,9 +37,7 @@ def accuracy_over_time(studies: dict[str, xr.Dataset], *, threshold: float | Non
         summary = summarise(study)
         time = np.asarray(study["time"])
         (line,) = axes.plot(time, summary["mean"], marker="o", label=label)
-        axes.fill_between(
-            time, summary["p05"], summary["p95"], color=line.get_color(), alpha=0.18, linewidth=0
-        )
+        axes.fill_between(time, summary["p05"], summary["p95"], color=line.get_color(), alpha=0.18, linewidth=0)
     if threshold is not None:
         axes.axhline(threshold, color="0.4", linestyle=":", label=f"threshold {threshold:.1%}")
     name = str(next(iter(next(iter(studies.values())).data_vars)))
@@ -68,9 +66,7 @@ def device(spec: Device, *, chips: int = 500, seed: int = 0) -> Figure:
         target = jnp.full((chips,), spec.g_min + part * spec.window)
         made, programmed = jax.random.split(jax.random.fold_in(jax.random.key(seed), k))
         cells = spec.program(programmed, spec.fabricate(made, target.shape), target)
-        traces = (
-            np.asarray(jax.vmap(lambda t, cells=cells: spec.conductance(cells, t))(jnp.asarray(times))) * 1e6
-        )
+        traces = np.asarray(jax.vmap(lambda t, cells=cells: spec.conductance(cells, t))(jnp.asarray(times))) * 1e6
         (line,) = right.plot(times, traces.mean(axis=1), label=f"{float(target[0]) * 1e6:.3g} µS")
         low, high = np.percentile(traces, [5, 95], axis=1)
         right.fill_between(times, low, high, color=line.get_color(), alpha=0.18, linewidth=0)

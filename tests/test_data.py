@@ -78,9 +78,7 @@ def test_digits_have_the_documented_shapes_ranges_and_counts():
 def test_digits_are_split_in_the_same_way_in_every_version():
     digits = data.load("digits", "a/folder/which/is/not/needed")
     assert digits.y_test[:12].tolist() == [7, 9, 4, 7, 0, 2, 6, 1, 3, 1, 3, 7]
-    assert (
-        hashlib.sha256((digits.x_test * 16).astype(np.uint8).tobytes()).hexdigest()[:16] == "3e513a101193c051"
-    )
+    assert hashlib.sha256((digits.x_test * 16).astype(np.uint8).tobytes()).hexdigest()[:16] == "3e513a101193c051"
 
 
 def test_digits_for_testing_and_training_are_disjoint_and_complete():
@@ -156,9 +154,7 @@ def test_records_of_another_kind_are_left_to_tfds_with_the_reason(monkeypatch):
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(
-        ValueError, match="name must be one of 'digits', 'mnist', 'fashion_mnist'; got 'cifar'"
-    ):
+    with pytest.raises(ValueError, match="name must be one of 'digits', 'mnist', 'fashion_mnist'; got 'cifar'"):
         data.load("cifar")
 
 
@@ -185,9 +181,7 @@ def test_an_empty_folder_is_refused_at_once_with_what_to_do(name, tmp_path, capf
 
 
 def test_a_folder_which_does_not_exist_is_named(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"folder of mnist must exist; got .*mistyped\. Name the folder"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"folder of mnist must exist; got .*mistyped\. Name the folder"):
         data.load("mnist", tmp_path / "mistyped")
 
 
@@ -278,9 +272,7 @@ def png(pixels, kinds, depth=8):
     import zlib
 
     def chunk(kind, content):
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     def neighbour(row, column):
         return int(pixels[row, column]) if row >= 0 and column >= 0 else 0

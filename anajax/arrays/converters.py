@@ -64,10 +64,10 @@ class DAC(Record):
       asymmetry: negative inputs are multiplied by `1 - asymmetry`, or `None`.
     """
 
-    bits: Array | float | None = leaf(None, gt=1)
-    bound: Array | float = leaf(1.0, gt=0)
-    noise: Array | float | None = leaf(None, ge=0)
-    asymmetry: Array | float | None = leaf(None)
+    bits: Array | float | None = leaf(default=None, gt=1)
+    bound: Array | float = leaf(default=1.0, gt=0)
+    noise: Array | float | None = leaf(default=None, ge=0)
+    asymmetry: Array | float | None = leaf(default=None)
 
     def __call__(self, key: Array | None, x: Array) -> Array:
         """Return the voltages of inputs `x`, any shape, in units of the read voltage."""
@@ -87,9 +87,9 @@ class ADC(Record):
       asymmetry: negative outputs are multiplied by `1 - asymmetry`, before conversion; or `None`.
     """
 
-    bits: Array | float | None = leaf(None, gt=1)
-    bound: Array | float = leaf(10.0, gt=0)
-    asymmetry: Array | float | None = leaf(None)
+    bits: Array | float | None = leaf(default=None, gt=1)
+    bound: Array | float = leaf(default=10.0, gt=0)
+    asymmetry: Array | float | None = leaf(default=None)
 
     def __call__(self, y: Array) -> Array:
         """Return the digital values of currents `y`, any shape, in full-scale cells."""
@@ -109,7 +109,7 @@ class FixedRange(InputScaling):
       range: the input that maps to the DAC's full scale.
     """
 
-    range: Array | float = leaf(1.0, gt=0)
+    range: Array | float = leaf(default=1.0, gt=0)
 
 
 @record
@@ -125,9 +125,9 @@ class LearnedRange(InputScaling):
       coverage: the fraction above which decay sets in.
     """
 
-    initial: Array | float = leaf(3.0, gt=0)
-    decay: Array | float = leaf(0.001, ge=0)
-    coverage: Array | float = leaf(0.95, ge=0, le=1)
+    initial: Array | float = leaf(default=3.0, gt=0)
+    decay: Array | float = leaf(default=0.001, ge=0)
+    coverage: Array | float = leaf(default=0.95, ge=0, le=1)
 
 
 @record
@@ -138,7 +138,7 @@ class AbsMax(InputScaling):
       cap: largest divisor, or `None`.
     """
 
-    cap: Array | float | None = leaf(None, gt=0)
+    cap: Array | float | None = leaf(default=None, gt=0)
 
     def ranges(self, x: Array) -> Array:
         """Return the divisor of each vector, shape `[..., 1]`, of `x [..., rows]`; 1 for a vector of zeros."""

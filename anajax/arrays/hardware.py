@@ -25,8 +25,8 @@ class DriftCompensation(Record):
       reference: `"programmed"` or `"target"`.
     """
 
-    per: str = static("array", choices=("array", "column"))
-    reference: str = static("programmed", choices=("programmed", "target"))
+    per: str = static(default="array", choices=("array", "column"))
+    reference: str = static(default="programmed", choices=("programmed", "target"))
 
 
 @record
@@ -58,20 +58,20 @@ class Hardware(Record):
       modifier: what hardware-aware training adds to the weights, or `None`.
     """
 
-    device: Device = leaf(None)
-    mapping: Mapping = leaf(None)
-    array_shape: tuple[int, int] | None = static(None)
-    inputs: InputScaling | None = leaf(None)
-    dac: DAC | None = leaf(None)
-    wires: IRDrop | None = leaf(None)
-    read_voltage: ReadVoltage | None = leaf(None)
-    weight_noise: WeightNoise | None = leaf(None)
-    nonlinearity: SShape | None = leaf(None)
-    output_noise: OutputNoise | None = leaf(None)
-    adc: ADC | None = leaf(None)
-    halvings: int = static(0)
-    compensation: DriftCompensation | None = leaf(None)
-    modifier: Modifier | None = leaf(None)
+    device: Device = leaf(default=None)
+    mapping: Mapping = leaf(default=None)
+    array_shape: tuple[int, int] | None = static(default=None)
+    inputs: InputScaling | None = leaf(default=None)
+    dac: DAC | None = leaf(default=None)
+    wires: IRDrop | None = leaf(default=None)
+    read_voltage: ReadVoltage | None = leaf(default=None)
+    weight_noise: WeightNoise | None = leaf(default=None)
+    nonlinearity: SShape | None = leaf(default=None)
+    output_noise: OutputNoise | None = leaf(default=None)
+    adc: ADC | None = leaf(default=None)
+    halvings: int = static(default=0)
+    compensation: DriftCompensation | None = leaf(default=None)
+    modifier: Modifier | None = leaf(default=None)
 
     def __post_init__(self) -> None:
         # records cannot stand as defaults in the class body: arrays would be made at import

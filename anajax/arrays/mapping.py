@@ -11,7 +11,7 @@ import math
 import jax.numpy as jnp
 from jax import Array
 
-from anajax._record import Record, leaf, record, static
+from anajax._record import Numbers, Record, leaf, record, static
 from anajax.devices import Device
 
 
@@ -25,8 +25,8 @@ class Mapping(Record):
       fill: fraction of the window that the largest weight uses.
     """
 
-    scale_by: str = static("column", choices=("column", "array", "none"))
-    fill: Array | float = leaf(1.0, gt=0, le=1)
+    scale_by: str = static(default="column", choices=("column", "array", "none"))
+    fill: Array | float = leaf(default=1.0, gt=0, le=1)
 
     def scales(self, weights: Array) -> Array:
         """Return the digital scale of each column, shape `[..., cols]`, of weights `[..., rows, cols]`.
@@ -38,7 +38,7 @@ class Mapping(Record):
         axes = -2 if self.scale_by == "column" else (-2, -1)
         peak = jnp.max(jnp.abs(weights), axis=axes, keepdims=True)
         peak = jnp.where(peak > 0, peak, 1.0)
-        return jnp.broadcast_to(peak, weights.shape[:-2] + (1, weights.shape[-1]))[..., 0, :] / self.fill
+        return jnp.broadcast_to(peak, (*weights.shape[:-2], 1, weights.shape[-1]))[..., 0, :] / self.fill
 
     def encode(self, device: Device, weights: Array) -> Array:
         """Return target conductances [S], shape `[cells, rows, lines]`, of weights in [-1, 1], `[rows, cols]`."""
@@ -72,8 +72,8 @@ class Differential(Mapping):
       significance: factor of each pair, ascending, shape `[pairs]`.
     """
 
-    scheme: str = static("lowest", choices=("lowest", "midpoint"))
-    significance: Array | tuple[float, ...] = leaf((1.0,), gt=0)
+    scheme: str = static(default="lowest", choices=("lowest", "midpoint"))
+    significance: Numbers = leaf(default=(1.0,), gt=0)
 
     def check(self) -> None:
         """Check that the least significant pair comes first."""
@@ -158,7 +158,7 @@ def grid(rows: int, cols: int, array_shape: tuple[int, int] | None) -> tuple[int
 
 def cut(matrix: Array, array_shape: tuple[int, int] | None) -> Array:
     """Cut a matrix `[rows, cols]` into arrays `[n_rows, n_cols, rows', cols']`, padded with zeros."""
-    n_rows, n_cols, r, c = grid(*matrix.shape, array_shape)
+    n_rows, n_cols, r, c = grid(matrix.shape[0], matrix.shape[1], array_shape)
     padded = jnp.pad(matrix, ((0, n_rows * r - matrix.shape[0]), (0, n_cols * c - matrix.shape[1])))
     return padded.reshape(n_rows, r, n_cols, c).swapaxes(1, 2)
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from anajax._record import Record, leaf, record, static
+from anajax._record import Numbers, Record, leaf, record, static
 
 if TYPE_CHECKING:
     from anajax.arrays.hardware import Hardware
@@ -27,7 +27,7 @@ class Modifier(Record):
       per: `"step"` or `"example"`: what shares one draw.
     """
 
-    per: str = static("step", choices=("step", "example"))
+    per: str = static(default="step", choices=("step", "example"))
 
     def std(self, hardware: Hardware, weights: Array) -> Array:
         """Return the standard deviation of each weight's noise, `[rows, cols]`."""
@@ -77,8 +77,8 @@ class PolynomialNoise(Modifier):
       coefficients: c, lowest order first; the default is the PCM programming noise over its window.
     """
 
-    sigma: Array | float = leaf(1.0, ge=0)
-    coefficients: Array | tuple[float, ...] = leaf((0.0105392, 0.0768, -0.046925))
+    sigma: Array | float = leaf(default=1.0, ge=0)
+    coefficients: Numbers = leaf(default=(0.0105392, 0.0768, -0.046925))
 
     def std(self, hardware: Hardware, weights: Array) -> Array:
         """Return the polynomial of `|w|`."""
@@ -102,8 +102,8 @@ class DeviceNoise(Modifier):
       scale: factor on the spread; raised from 0 for a ramp.
     """
 
-    time: Array | float = leaf(0.0, ge=0)
-    scale: Array | float = leaf(1.0, ge=0)
+    time: Array | float = leaf(default=0.0, ge=0)
+    scale: Array | float = leaf(default=1.0, ge=0)
 
     def std(self, hardware: Hardware, weights: Array) -> Array:
         """Return the spread that the device gives each weight."""
@@ -124,7 +124,7 @@ class Discretize(Modifier):
     """
 
     levels: Array | float = leaf(ge=2)
-    sigma: Array | float | None = leaf(None, ge=0)
+    sigma: Array | float | None = leaf(default=None, ge=0)
 
     def std(self, hardware: Hardware, weights: Array) -> Array:
         """Return `sigma`, or zero, for every weight."""

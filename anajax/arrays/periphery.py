@@ -26,7 +26,7 @@ class WeightNoise(Record):
     """
 
     sigma: Array | float = leaf(ge=0)
-    kind: str = static("pcm", choices=("constant", "pcm"))
+    kind: str = static(default="pcm", choices=("constant", "pcm"))
 
 
 @record
@@ -39,7 +39,7 @@ class OutputNoise(Record):
     """
 
     sigma: Array | float = leaf(ge=0)
-    spread: Array | float | None = leaf(None, ge=0)
+    spread: Array | float | None = leaf(default=None, ge=0)
 
     def level(self, score: Array | float) -> Array:
         """Return each output's standard deviation."""
@@ -63,12 +63,10 @@ class SShape(Record):
     """
 
     strength: Array | float = leaf()
-    spread: Array | float | None = leaf(None, ge=0)
-    calibration: Array | float = leaf(0.0, ge=0)
+    spread: Array | float | None = leaf(default=None, ge=0)
+    calibration: Array | float = leaf(default=0.0, ge=0)
 
-    def __call__(
-        self, y: Array, bound: Array | float, score: Array | float, resistance: Array | float
-    ) -> Array:
+    def __call__(self, y: Array, bound: Array | float, score: Array | float, resistance: Array | float) -> Array:
         """Return the saturated outputs `[..., cols]`; `score` is `[cols]` or 0, `resistance` in 1 / cells."""
         n = jnp.asarray(self.strength / bound)
         n = jnp.abs(n) if self.spread is None else jnp.abs(n * (1 + self.spread * score))
@@ -92,9 +90,9 @@ class ReadVoltage(Record):
       reference: level of the implicit reference device, in full-scale weights.
     """
 
-    offset: Array | float = leaf(0.0, ge=0)
-    series_resistance: Array | float = leaf(0.0, ge=0)
-    reference: Array | float = leaf(-1.0)
+    offset: Array | float = leaf(default=0.0, ge=0)
+    series_resistance: Array | float = leaf(default=0.0, ge=0)
+    reference: Array | float = leaf(default=-1.0)
 
     def __call__(self, x: Array, y: Array, score: Array | float) -> Array:
         """Return the currents `[..., cols]` of inputs `x [..., rows]` and ideal currents `y`."""

@@ -61,10 +61,10 @@ class Effective(Record):
     """
 
     weights: Array = leaf()
-    variance: Array | None = leaf(None)
+    variance: Array | None = leaf(default=None)
     scale: Array = leaf()
     outputs: dict[str, Array] = leaf()
-    shape: tuple[int, int] = static()
+    shape: tuple[int, ...] = static()
 
 
 def program(key: Array | None, hardware: Hardware, weights: Array) -> Tile:
@@ -79,7 +79,7 @@ def program(key: Array | None, hardware: Hardware, weights: Array) -> Tile:
       weights: finite, shape `[rows, cols]`.
     """
     weights = _checked_weights(weights)
-    n_rows, n_cols, r, c = grid(*weights.shape, hardware.array_shape)
+    n_rows, n_cols, r, c = grid(weights.shape[0], weights.shape[1], hardware.array_shape)
     shape = (n_rows, n_cols, *hardware.mapping.cells(r, c))
     if key is None:
         return Tile(cells=Cells(scores={}), outputs={})
@@ -92,9 +92,7 @@ def program(key: Array | None, hardware: Hardware, weights: Array) -> Tile:
     return Tile(cells=cells, outputs=scores)
 
 
-def settle(
-    key: Array | None, hardware: Hardware, tile: Tile, weights: Array, time: Array | float = 0.0
-) -> Effective:
+def settle(key: Array | None, hardware: Hardware, tile: Tile, weights: Array, time: Array | float = 0.0) -> Effective:
     """Return the arrays as they stand `time` seconds after programming.
 
     Draws the 1/f read noise once, clamped so that no conductance is negative; it is frozen for this
@@ -159,14 +157,10 @@ def unprogrammed(key: Array | None, hardware: Hardware, weights: Array) -> Effec
             spread = _over_grid(lambda _, w: modifier.std(hardware, w), arrays.shape[:2])(None, normalised)
             extra = spread**2
             variance = (
-                extra
-                if variance is None
-                else extra + variance.reshape(variance.shape + (1,) * (4 - variance.ndim))
+                extra if variance is None else extra + variance.reshape(variance.shape + (1,) * (4 - variance.ndim))
             )
         else:
-            normalised = _over_grid(lambda k, w: modifier.modify(k, hardware, w), arrays.shape[:2])(
-                key, normalised
-            )
+            normalised = _over_grid(lambda k, w: modifier.modify(k, hardware, w), arrays.shape[:2])(key, normalised)
             variance = _variance(hardware, normalised)
     return Effective(weights=normalised, variance=variance, scale=scale, outputs={}, shape=weights.shape)
 
@@ -252,7 +246,9 @@ def _arrays_mvm(keys: Array | None, hardware: Hardware, effective: Effective, x:
             lambda a: a[i, j], (effective.weights, effective.variance, effective.scale, effective.outputs)
         )
         block = jax.lax.dynamic_slice_in_dim(x, i * r, r, axis=1)
-        return _array_mvm(None if keys is None else keys[i, j], hardware, *part, block)
+        weights, variance, scale, outputs = part
+        key = None if keys is None else keys[i, j]
+        return _array_mvm(key, hardware, weights, variance, scale, outputs, block)
 
     if n_rows * n_cols <= _UNROLLED:  # separate matrix products are twice as fast as a batched one on a CPU
         columns = [functools.reduce(jnp.add, [one(i, j) for i in range(n_rows)]) for j in range(n_cols)]
@@ -297,10 +293,9 @@ def _currents(
     outputs: dict[str, Array],
     x: Array,
 ) -> Array:
-    """What the ADC sees, in full-scale cells."""
-    input_key, weight_key, output_key = (None, None, None) if keys is None else keys
+    """Return what the ADC sees, in full-scale cells."""
     if hardware.dac is not None:
-        x = hardware.dac(input_key, x)
+        x = hardware.dac(None if keys is None else keys[0], x)
     y = x @ weights
     if hardware.wires is not None:
         y = hardware.wires(weights, x, y)
@@ -311,23 +306,19 @@ def _currents(
     if keys is not None and variance is not None:
         squares = x**2
         noise = (
-            variance * jnp.sum(squares, -1, keepdims=True)
-            if variance.ndim == 0
-            else correction_dot(squares, variance)
+            variance * jnp.sum(squares, -1, keepdims=True) if variance.ndim == 0 else correction_dot(squares, variance)
         )
-    shaped = hardware.nonlinearity is not None or (
-        hardware.adc is not None and hardware.adc.asymmetry is not None
-    )
+    shaped = hardware.nonlinearity is not None or (hardware.adc is not None and hardware.adc.asymmetry is not None)
     if shaped:
-        if noise is not None:
-            y = y + _root(noise) * read_normal(weight_key, y.shape, y.dtype)
+        if keys is not None and noise is not None:
+            y = y + _root(noise) * read_normal(keys[1], y.shape, y.dtype)
             noise = None
         y = _shape_outputs(hardware, outputs, y)
     if keys is not None and hardware.output_noise is not None:
         level = hardware.output_noise.level(outputs.get("output_noise", 0.0)) ** 2
         noise = level if noise is None else noise + level
-    if noise is not None:
-        y = y + _root(noise) * read_normal(output_key, y.shape, y.dtype)
+    if keys is not None and noise is not None:
+        y = y + _root(noise) * read_normal(keys[2], y.shape, y.dtype)
     return y
 
 
@@ -363,9 +354,7 @@ def _halve(keys, hardware, weights, variance, outputs, x):
     return jax.lax.while_loop(again, halve, (jnp.zeros((), jnp.int32), start))[1]
 
 
-def _scale_inputs(
-    hardware: Hardware, x: Array, input_range: Array | float | None
-) -> tuple[Array, Array | float]:
+def _scale_inputs(hardware: Hardware, x: Array, input_range: Array | float | None) -> tuple[Array, Array | float]:
     inputs = hardware.inputs
     if isinstance(inputs, FixedRange):
         return x / inputs.range, inputs.range

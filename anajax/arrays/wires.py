@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from anajax._record import Record, leaf, record
+from anajax._record import Numbers, Record, leaf, record
 
 
 def correction_dot(x: Array, w: Array) -> Array:
@@ -55,10 +55,10 @@ class IRDrop(Record):
       coefficients: c, from the first order up.
     """
 
-    resistance: Array | float = leaf(0.35, ge=0)
-    conductance: Array | float = leaf(5e-6, ge=0)
-    scale: Array | float = leaf(1.0, ge=0)
-    coefficients: Array | tuple[float, ...] = leaf((0.5, -0.2, 0.05))
+    resistance: Array | float = leaf(default=0.35, ge=0)
+    conductance: Array | float = leaf(default=5e-6, ge=0)
+    scale: Array | float = leaf(default=1.0, ge=0)
+    coefficients: Numbers = leaf(default=(0.5, -0.2, 0.05))
 
     def __call__(self, weights: Array, x: Array, y: Array) -> Array:
         """Return the currents with their drop.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -82,7 +83,7 @@ def fabricate(seed: int, model: nnx.Module, n: int) -> Chips:
     return Chips(seed, model, n)
 
 
-def map(  # noqa: A001  (chips.map reads as what it is)
+def map(
     f: Callable[[ChipState, Array], Any],
     chips: Chips,
     *,
@@ -121,7 +122,8 @@ def run_chunks(run: Callable[[Array], Any], n: int, *, chunk: int | None, progre
     for start in _track(range(0, n, size), progress):
         index = np.minimum(np.arange(start, start + size), n - 1)  # the last chunk repeats the last chip
         part = jax.tree.map(np.asarray, run(jnp.asarray(index, jnp.uint32)))
-        results.append(jax.tree.map(lambda a, keep=min(size, n - start): a[:keep], part))
+        keep = slice(min(size, n - start))
+        results.append(jax.tree.map(operator.itemgetter(keep), part))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
 
 

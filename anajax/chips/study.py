@@ -92,9 +92,7 @@ def evaluate(
         "seed": seed,
         "examples": int(jax.tree.leaves(y)[0].shape[0]),
         "hardware": repr(hardware),
-        "versions": ", ".join(
-            f"{p} {metadata.version(p)}" for p in ("anajax", "jax", "jaxlib", "flax", "numpy")
-        ),
+        "versions": ", ".join(f"{p} {metadata.version(p)}" for p in ("anajax", "jax", "jaxlib", "flax", "numpy")),
     }
     return xr.Dataset({name: (dims, data, {"units": "1"})}, coords=coords, attrs=attrs)
 
@@ -176,7 +174,5 @@ def load(path: str | Path) -> xr.Dataset:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ValueError(f"{path} is not a whole NetCDF file: {error}") from error
     if study.attrs.get("title") != _MAGIC:
-        raise ValueError(
-            f"{path} is a NetCDF file, but not a study of anajax: title {study.attrs.get('title')!r}"
-        )
+        raise ValueError(f"{path} is a NetCDF file, but not a study of anajax: title {study.attrs.get('title')!r}")
     return study

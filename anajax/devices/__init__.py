@@ -10,6 +10,6 @@ from anajax.devices.curves import Table as Table
 from anajax.devices.device import Cells as Cells
 from anajax.devices.device import Device as Device
 from anajax.devices.device import Ideal as Ideal
-from anajax.devices.statistical import PCM as PCM
 from anajax.devices.statistical import CMORRAM as CMORRAM
+from anajax.devices.statistical import PCM as PCM
 from anajax.devices.statistical import Relaxing as Relaxing

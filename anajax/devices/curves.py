@@ -10,7 +10,7 @@ from typing import Protocol
 import jax.numpy as jnp
 from jax import Array
 
-from anajax._record import Record, leaf, record
+from anajax._record import Numbers, Record, leaf, record
 
 # A cell at zero conductance has u = 0, where ln u and u**p have no slope. Every published curve is flat
 # there (clipped), so the floor changes no value; it keeps gradients finite.
@@ -33,7 +33,7 @@ class Polynomial(Record):
       coefficients: lowest order first; their unit is the curve's.
     """
 
-    coefficients: Array | tuple[float, ...] = leaf()
+    coefficients: Numbers = leaf()
 
     def __call__(self, u: Array) -> Array:
         """Return the polynomial at `u`."""
@@ -69,9 +69,7 @@ class PowerLaw(Record):
 
     def __call__(self, u: Array) -> Array:
         """Return the capped power law at `u`."""
-        return jnp.minimum(
-            self.scale / jnp.maximum(jnp.maximum(u, _U_FLOOR) ** self.exponent, self.floor), self.high
-        )
+        return jnp.minimum(self.scale / jnp.maximum(jnp.maximum(u, _U_FLOOR) ** self.exponent, self.floor), self.high)
 
 
 @record
@@ -96,8 +94,8 @@ class Table(Record):
       values: the curve there, shape `[n]`.
     """
 
-    u: Array = leaf(ge=0, le=1)
-    values: Array = leaf()
+    u: Numbers = leaf(ge=0, le=1)
+    values: Numbers = leaf()
 
     def check(self) -> None:
         """Check that points ascend and pair up."""

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from anajax import _check
 from anajax._record import Record, leaf, record
 
 Shape = tuple[int, ...]
@@ -29,7 +30,7 @@ class Cells(Record):
     """
 
     scores: dict[str, Array] = leaf()
-    target: Array | None = leaf(None)
+    target: Array | None = leaf(default=None)
 
     def score(self, name: str) -> Array | float:
         """Return the scores called `name`, or 0 where they were never drawn."""
@@ -45,8 +46,8 @@ class Device(Record):
       g_max: highest conductance that programming aims at [S].
     """
 
-    g_max: Array | float = leaf(25e-6, gt=0)
-    g_min: Array | float = leaf(0.0, ge=0)
+    g_max: Array | float = leaf(default=25e-6, gt=0)
+    g_min: Array | float = leaf(default=0.0, ge=0)
 
     #: names of the scores a cell keeps for its life, and of those drawn at each programming
     life_scores = ()
@@ -54,14 +55,11 @@ class Device(Record):
 
     def check(self) -> None:
         """Check that the window is not empty."""
-        from anajax import _check
-
-        if _check.is_concrete(self.g_min) and _check.is_concrete(self.g_max):
-            if not jnp.all(self.g_min < self.g_max):
-                raise ValueError(
-                    f"{type(self).__name__}.g_min must be less than g_max; got g_min={self.g_min} S,"
-                    f" g_max={self.g_max} S"
-                )
+        known = _check.is_concrete(self.g_min) and _check.is_concrete(self.g_max)
+        if known and not jnp.all(self.g_min < self.g_max):
+            raise ValueError(
+                f"{type(self).__name__}.g_min must be less than g_max; got g_min={self.g_min} S, g_max={self.g_max} S"
+            )
 
     @property
     def window(self) -> Array | float:
@@ -111,9 +109,7 @@ class Device(Record):
         self._lacks("pulse")
 
     def _lacks(self, method: str) -> NoReturn:
-        able = sorted(
-            c.__name__ for c in _subclasses(Device) if getattr(c, method) is not getattr(Device, method)
-        )
+        able = sorted(c.__name__ for c in _subclasses(Device) if getattr(c, method) is not getattr(Device, method))
         raise NotImplementedError(
             f"{type(self).__name__} has no {method}(); "
             + (f"devices that have it: {', '.join(able)}" if able else "no device has it yet")

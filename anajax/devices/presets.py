@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from anajax.devices.curves import Curve, LogLinear, Polynomial, PowerLaw, SaturatingExponential, Split, Table
 from anajax.devices.device import Ideal
-from anajax.devices.statistical import PCM, CMORRAM, Relaxing
+from anajax.devices.statistical import CMORRAM, PCM, Relaxing
 
 _uS = 1e-6
 
@@ -43,9 +43,7 @@ def pcm(g_max: Array | float = 25e-6) -> PCM:
     )
 
 
-def pcm_with_drift_table(
-    g: ArrayLike, nu_mean: ArrayLike, nu_std: ArrayLike, g_max: Array | float = 25e-6
-) -> PCM:
+def pcm_with_drift_table(g: ArrayLike, nu_mean: ArrayLike, nu_std: ArrayLike, g_max: Array | float = 25e-6) -> PCM:
     """Return `pcm` with drift exponents from a measured table, linear in between.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from anajax._record import leaf, record
+from anajax._record import Numbers, leaf, record
 from anajax.devices.curves import Curve
 from anajax.devices.device import Cells, Device, _programmed
 
@@ -44,11 +44,11 @@ class PCM(Device):
     nu_mean: Curve = leaf()
     nu_std: Curve = leaf()
     read_curve: Curve = leaf()
-    t_0: Array | float = leaf(20.0, gt=0)
-    t_read: Array | float = leaf(250e-9, gt=0)
-    program_scale: Array | float = leaf(1.0, ge=0)
-    nu_scale: Array | float = leaf(1.0, ge=0)
-    read_scale: Array | float = leaf(1.0, ge=0)
+    t_0: Array | float = leaf(default=20.0, gt=0)
+    t_read: Array | float = leaf(default=250e-9, gt=0)
+    program_scale: Array | float = leaf(default=1.0, ge=0)
+    nu_scale: Array | float = leaf(default=1.0, ge=0)
+    read_scale: Array | float = leaf(default=1.0, ge=0)
 
     life_scores = ("drift",)
     program_scores = ("program",)
@@ -97,10 +97,10 @@ class Relaxing(Device):
       spread_scale: factor on all spreads.
     """
 
-    times: Array | tuple[float, ...] = leaf(ge=0)
+    times: Numbers = leaf(ge=0)
     spread: tuple[Curve, ...] = leaf()
-    read_curve: Curve | None = leaf(None)
-    spread_scale: Array | float = leaf(1.0, ge=0)
+    read_curve: Curve | None = leaf(default=None)
+    spread_scale: Array | float = leaf(default=1.0, ge=0)
 
     life_scores = ("relax",)
     program_scores = ("program",)
@@ -166,16 +166,16 @@ class CMORRAM(Device):
       t_read: duration of one read [s].
     """
 
-    g_max: Array | float = leaf(88.2e-6, gt=0)
-    g_min: Array | float = leaf(9e-6, ge=0)
+    g_max: Array | float = leaf(default=88.2e-6, gt=0)
+    g_min: Array | float = leaf(default=9e-6, ge=0)
     program_offset: Array | float = leaf(ge=0)
     program_slope: Array | float = leaf(ge=0)
-    drift_mean: Array | float = leaf(-0.08900206e-6)
-    drift_std: Array | float = leaf(0.04201137e-6, ge=0)
-    drift_std_0: Array | float = leaf(0.41183342e-6, ge=0)
-    read_slope: Array | float = leaf(0.0277316483e-6, ge=0)
-    t_0: Array | float = leaf(1.0, gt=0)
-    t_read: Array | float = leaf(1e-6, gt=0)
+    drift_mean: Array | float = leaf(default=-0.08900206e-6)
+    drift_std: Array | float = leaf(default=0.04201137e-6, ge=0)
+    drift_std_0: Array | float = leaf(default=0.41183342e-6, ge=0)
+    read_slope: Array | float = leaf(default=0.0277316483e-6, ge=0)
+    t_0: Array | float = leaf(default=1.0, gt=0)
+    t_read: Array | float = leaf(default=1e-6, gt=0)
 
     life_scores = ("relax",)
     program_scores = ("program",)

@@ -49,10 +49,22 @@ class Context:
     calls: int = 0
     inputs: list[Array] | None = None
 
-    def next_key(self) -> Array | None:
-        """Return a key for one call, never the same twice."""
+    def keys(self, key: Array | None) -> tuple[Array | None, Array | None, Array | None]:
+        """Return the keys of one call: for frozen read noise, fresh read noise, and the modifier.
+
+        Calls of one pass share the frozen noise, which belongs to chip and time, and nothing else.
+        """
         self.calls += 1
-        return None if self.key is None else jax.random.fold_in(self.key, self.calls)
+        n = self.calls if key is None else 1
+        key = self.key if key is None else key
+        if key is None:
+            return None, None, None
+        return frozen_key(key), jax.random.fold_in(key, 2 * n), jax.random.fold_in(key, 2 * n + 1)
+
+
+def frozen_key(key: Array) -> Array:
+    """Return the key for the noise that is drawn when arrays settle."""
+    return jax.random.fold_in(key, 0)
 
 
 class AnalogLayer:
@@ -82,13 +94,10 @@ class AnalogLayer:
         self.context = None
         self.deterministic = False
         columns = self.matrices().shape[-1] * self.matrices().shape[0]
-        self.output_scale = (
-            OutputScale(jnp.ones((columns,), param_dtype)) if learn_output_scale else nnx.data(None)
-        )
-        learned = isinstance(hardware.inputs, LearnedRange)
-        self.input_range = (
-            InputRange(jnp.asarray(hardware.inputs.initial, param_dtype)) if learned else nnx.data(None)
-        )
+        self.output_scale = OutputScale(jnp.ones((columns,), param_dtype)) if learn_output_scale else nnx.data(None)
+        self.input_range = nnx.data(None)
+        if isinstance(hardware.inputs, LearnedRange):
+            self.input_range = InputRange(jnp.asarray(hardware.inputs.initial, param_dtype))
 
     def matrices(self) -> Array:
         """Return the weights as matrices, `[groups, rows, cols]`."""
@@ -118,33 +127,23 @@ class AnalogLayer:
         context = self.context or Context()
         if context.inputs is not None:
             context.inputs.append(inputs)
-        call_key = key if key is not None else context.next_key()
-        frozen_key = key if key is not None else context.key
+        frozen_key, read_key, noise_key = context.keys(key)
         time = context.time if time is None else time
-        chip = (
-            chip if chip is not None else context.chip if context.chip is not None else self.chip.get_value()
-        )
+        chip = chip if chip is not None else context.chip if context.chip is not None else self.chip.get_value()
 
         hardware: Hardware = self.hardware.get_value()
         training = hardware.modifier is not None and not self.deterministic and chip is None
         settling = isinstance(chip, Tile) and not isinstance(hardware.device, Ideal)
-        if call_key is None and (hardware.noisy or training or settling):
+        if read_key is None and (hardware.noisy or training or settling):
             raise ValueError(
                 f"{type(self).__name__} is noisy and was called without a key: pass key=jax.random.key(...) to"
                 " the layer, or to the apply function of anajax.nn.split(model)"
             )
-        frozen_key, read_key = (
-            (None, None)
-            if call_key is None
-            else (jax.random.fold_in(frozen_key, 0), jax.random.fold_in(call_key, 1))
-        )
         if isinstance(chip, Tile):
             chip = self.settle(frozen_key, chip, time)
         elif chip is None:
-            noise_key = jax.random.fold_in(call_key, 2) if training else None
-            chip = _over_groups(
-                lambda key, w: arrays.unprogrammed(key, hardware, w), noise_key, self.matrices()
-            )
+            noise_key = noise_key if training else None
+            chip = _over_groups(lambda key, w: arrays.unprogrammed(key, hardware, w), noise_key, self.matrices())
         input_range = None if self.input_range is None else self.input_range[...]
 
         def multiply(key: Array | None, effective: Effective, x: Array) -> Array:
@@ -319,9 +318,7 @@ def _over_groups(f: Any, key: Array | None, *args: Any) -> Any:
     return jax.vmap(f, in_axes=(None if key is None else 0, *(0 for _ in args)))(keys, *args)
 
 
-def _pad(
-    inputs: Array, padding: Any, kernel_size: tuple[int, ...], dilation: tuple[int, ...]
-) -> tuple[Array, Any]:
+def _pad(inputs: Array, padding: Any, kernel_size: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[Array, Any]:
     """Do the paddings that XLA does not know; return inputs and what is left to do, as `flax.nnx.Conv` does."""
     dims = len(kernel_size)
     reach = [(k - 1) * d for k, d in zip(kernel_size, dilation, strict=True)]

@@ -11,7 +11,7 @@ from flax import nnx
 from jax import Array
 
 from anajax.arrays import Effective, Hardware, Tile
-from anajax.nn.layers import AnalogLayer, Chip, Context, Conv, Linear, Spec
+from anajax.nn.layers import AnalogLayer, Chip, Context, Conv, Linear, Spec, frozen_key
 
 ChipState = dict[str, Tile]
 
@@ -85,8 +85,7 @@ class Apply:
         settled = {}
         for name, layer in layers(model):
             c = layer.context
-            frozen_key = None if c.key is None else jax.random.fold_in(c.key, 0)
-            settled[name] = layer.settle(frozen_key, c.chip, time)
+            settled[name] = layer.settle(None if c.key is None else frozen_key(c.key), c.chip, time)
         return settled
 
     def merge(
@@ -198,11 +197,7 @@ def convert(
         return made[id(model)]
     for _, parent in list(nnx.iter_graph(model)):
         items = (
-            parent.items()
-            if isinstance(parent, dict)
-            else vars(parent).items()
-            if hasattr(parent, "__dict__")
-            else ()
+            parent.items() if isinstance(parent, dict) else vars(parent).items() if hasattr(parent, "__dict__") else ()
         )
         for name, value in list(items):
             if id(value) in made:
@@ -236,17 +231,14 @@ def _fold(key: Array, name: str) -> Array:
 def _reseed(model: nnx.Module, key: Array | None) -> None:
     """Give Flax's own random streams (dropout) keys of this call; what they stored would repeat."""
     for path, node in nnx.iter_graph(model):
-        if isinstance(node, nnx.RngStream):
-            if key is not None:
-                node.key.set_value(_fold(key, "/".join(map(str, path))))
-                node.count.set_value(jax.numpy.zeros_like(node.count.get_value()))
+        if isinstance(node, nnx.RngStream) and key is not None:
+            node.key.set_value(_fold(key, "/".join(map(str, path))))
+            node.count.set_value(jax.numpy.zeros_like(node.count.get_value()))
 
 
 def _same(a: Hardware, b: Hardware) -> bool:
     one, other = jax.tree.flatten(a), jax.tree.flatten(b)
-    return one[1] == other[1] and all(
-        x is y or bool((x == y).all()) for x, y in zip(one[0], other[0], strict=True)
-    )
+    return one[1] == other[1] and all(x is y or bool((x == y).all()) for x, y in zip(one[0], other[0], strict=True))
 
 
 def _check_names(what: str, given: dict[str, Any], names: list[str]) -> None:

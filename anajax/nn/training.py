@@ -68,9 +68,7 @@ def remap(params: Any, per: str = "column") -> Any:
 
     def remapped(layer: Any) -> None:
         if "output_scale" not in layer:
-            raise ValueError(
-                "remap needs learned output scales: make the layers with learn_output_scale=True"
-            )
+            raise ValueError("remap needs learned output scales: make the layers with learn_output_scale=True")
         w = layer["kernel"].get_value()
         peak = _peak(w, per)
         peak = jnp.where(peak > 0, peak, 1.0)
@@ -81,9 +79,7 @@ def remap(params: Any, per: str = "column") -> Any:
     return _edited(remapped, params)
 
 
-def init_input_ranges(
-    apply: Apply, params: Any, batches: Iterable[Any], alpha: float = 3.0, **kwargs: Any
-) -> Any:
+def init_input_ranges(apply: Apply, params: Any, batches: Iterable[Any], alpha: float = 3.0, **kwargs: Any) -> Any:
     """Set learned input ranges to `alpha` standard deviations of each layer's inputs, averaged over batches.
 
     Source: Rasch et al., Nat. Commun. 14:5282 (2023), with the first 100 batches and alpha = 3.
@@ -116,9 +112,7 @@ def init_input_ranges(
     model = apply.merge(params, Hardware(), **kwargs)
     for name, layer in layers(model):
         if layer.input_range is not None:
-            layer.input_range.set_value(
-                (alpha * total[name] / count).astype(layer.input_range.get_value().dtype)
-            )
+            layer.input_range.set_value((alpha * total[name] / count).astype(layer.input_range.get_value().dtype))
     return nnx.split(model, nnx.Param, ...)[1]
 
 
