@@ -162,8 +162,8 @@ def table(study: xr.Dataset) -> Table:
                     label,
                     f"{100 * float(s['digital']):.2f}" if k == 0 else "",
                     f"{float(s['mean']):.2f} ± {float(s['ci95']):.2f}",
-                    f"{float(s["p05"]):.1f}",
-                    f"{float(s["p95"]):.1f}",
+                    f"{float(s['p05']):.1f}",
+                    f"{float(s['p95']):.1f}",
                     f"{float(s['yield']):.1f}",
                     end_section=k == len(TIMES) - 1,
                 )

@@ -1,0 +1,130 @@
+"""Checks of physics that right models pass and falsified ones (test_mutants.py) must not."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from anajax import arrays
+from anajax.testing import check_distribution, check_moments
+
+uS = 1e-6
+HOUR, DAY, MONTH, YEAR = 3600.0, 86400.0, 30 * 86400.0, 365 * 86400.0
+
+# PCM of 25 uS: target, time; mean and std right after programming, mean and std at that time (all uS)
+PCM_MONTE_CARLO = [
+    (2.5, 1.0, 2.499, 0.449, 2.491, 0.606),
+    (2.5, HOUR, 2.499, 0.449, 1.842, 0.527),
+    (2.5, DAY, 2.499, 0.449, 1.539, 0.513),
+    (2.5, MONTH, 2.499, 0.449, 1.276, 0.503),
+    (2.5, YEAR, 2.499, 0.449, 1.116, 0.497),
+    (12.5, 1.0, 12.500, 0.952, 12.469, 1.194),
+    (12.5, HOUR, 12.500, 0.952, 9.700, 1.058),
+    (12.5, DAY, 12.500, 0.952, 8.313, 1.029),
+    (12.5, MONTH, 12.500, 0.952, 7.054, 1.010),
+    (12.5, YEAR, 12.500, 0.952, 6.253, 0.991),
+    (25.0, 1.0, 24.997, 1.058, 24.937, 1.398),
+    (25.0, HOUR, 24.997, 1.058, 19.392, 1.408),
+    (25.0, DAY, 24.997, 1.058, 16.625, 1.517),
+    (25.0, MONTH, 24.997, 1.058, 14.101, 1.606),
+    (25.0, YEAR, 24.997, 1.058, 12.506, 1.648),
+]
+
+
+def cells_at(device, targets_uS, key=None, scores=None):
+    """Cells programmed to conductances in microsiemens."""
+    target = jnp.asarray(targets_uS) * uS
+    made, programmed = (None, None) if key is None else jax.random.split(key)
+    cells = device.program(programmed, device.fabricate(made, target.shape), target)
+    return cells if scores is None else cells.replace(scores=scores)
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def read_once(key, device, target, time, n):
+    """Mean and std [uS] of `n` cells as programmed, and of one read of each, clamped at zero, at `time`."""
+    life, programming, reading = jax.random.split(key, 3)
+    cells = device.program(programming, device.fabricate(life, (n,)), jnp.full((n,), target))
+    first = device.conductance(cells, 0.0)
+    noise = device.read_noise(cells, time) * jax.random.normal(reading, (n,))
+    last = jnp.maximum(device.conductance(cells, time) + noise, 0.0)
+    return [(jnp.mean(g) / uS, jnp.std(g) / uS) for g in (first, last)]
+
+
+def monte_carlo(device, key, rows, n=400_000, tolerance=0.01):
+    """Compare moments with a printed table. At n = 4e5 one percent is 4 standard errors or more."""
+    for i, (g, time, *wanted) in enumerate(rows):
+        found = np.ravel(read_once(jax.random.fold_in(key, i), device, g * uS, time, n))[-len(wanted) :]
+        np.testing.assert_allclose(found, wanted, rtol=tolerance, err_msg=f"{g} uS after {time:g} s")
+
+
+def pcm_programming_noise(device):
+    """sigma_prog [uS] over u."""
+    u = np.array([0, 0.1, 0.25, 0.5, 0.75, 1])
+    wanted = np.array([0.26348, 0.44825, 0.68141, 0.95271, 1.07736, 1.05538])
+    found = device.programming_noise(jnp.asarray(u) * device.g_max) / uS
+    np.testing.assert_allclose(found, wanted * float(device.g_max) / 25e-6, rtol=2e-5)
+
+
+def pcm_drift_factor(device):
+    """What is left of a fully programmed cell of mean drift, nu = 0.049."""
+    times = np.array([0.0, 1.0, HOUR, DAY, MONTH, YEAR])
+    cells = cells_at(device, [25.0])
+    left = [float(device.conductance(cells, t)[0]) / 25e-6 for t in times]
+    np.testing.assert_allclose(left, [1.0, 0.9976, 0.7751, 0.6635, 0.5617, 0.4969], atol=5.1e-5)
+
+
+def pcm_zero_state(device, key):
+    """A cell programmed to zero holds half a normal of sigma_prog(0) = 0.26348 uS, and no negative one."""
+    n, sigma = 40_000, 0.26348
+    g = device.conductance(cells_at(device, np.zeros(n), key)) / uS
+    assert float(g.min()) >= 0
+    check_moments(g, sigma / np.sqrt(2 * np.pi), sigma * np.sqrt(0.5 - 0.5 / np.pi), name="g at zero")
+
+
+def weight_noise_moments(hardware, key, n=40_000):
+    """Noise added on the outputs has the distribution of noise on every weight, drawn for each input.
+
+    False alarm: 7e-6 for each of 2 x 4 z-tests (both sides), 1e-5 for each of 4 Kolmogorov-Smirnov tests.
+    """
+    rows, cols = 6, 4
+    k_w, k_x, k_ours, k_theirs = jax.random.split(key, 4)
+    w = jax.random.uniform(k_w, (rows, cols), minval=-1.0)
+    x = jax.random.uniform(k_x, (rows,), minval=-1.0)
+    tile = arrays.program(None, hardware, w)
+    effective = arrays.settle(None, hardware, tile, w)
+    ours = jax.jit(lambda k: arrays.mvm(k, hardware, effective, jnp.broadcast_to(x, (n, rows))))(k_ours)
+    ours = np.asarray(ours - x @ w)
+
+    sigma = 0.05 * (jnp.sqrt(jnp.abs(w)) if hardware.weight_noise.kind == "pcm" else jnp.ones_like(w))
+    explicit = jax.jit(
+        lambda k: jnp.einsum("i,nij->nj", x, sigma * jax.random.normal(k, (n, rows, cols)), precision="highest")
+    )
+    theirs = np.asarray(explicit(k_theirs))
+    for j in range(cols):
+        std = float(jnp.sqrt(jnp.sum((sigma[:, j] * x) ** 2)))
+        check_moments(theirs[:, j], 0.0, std, name=f"explicit noise of output {j}")
+        check_moments(ours[:, j], 0.0, std, name=f"noise of output {j}")
+        check_distribution(ours[:, j] / std, jax.scipy.stats.norm.cdf, name=f"noise of output {j}")
+
+
+def ir_drop_all_ones(wires, rtol):
+    """512 inputs of 1 on 512 weights of 1: 446.52162 instead of 512."""
+    w, x = jnp.ones((512, 1)), jnp.ones((1, 512))
+    np.testing.assert_allclose(float(wires(w, x, x @ w)[0, 0]), 446.52162, rtol=rtol)
+
+
+def mvm_error(hardware, key, cols=512, inputs=500):
+    """Relative error <||y - y0||> / <||y0||> of W ~ N(0, 0.246) in [-1, 1] and x ~ U(-1, 1), 512 rows."""
+    k_w, k_x, k_p, k_r = jax.random.split(key, 4)
+    w = jnp.clip(0.246 * jax.random.normal(k_w, (512, cols)), -1, 1)
+    x = jax.random.uniform(k_x, (inputs, 512), minval=-1.0)
+
+    @jax.jit
+    def run(hardware):
+        tile = arrays.program(k_p, hardware, w)
+        y = arrays.read(k_r, hardware, tile, w, x, 0.0, 1.0)
+        ideal = x @ w
+        return jnp.mean(jnp.linalg.norm(y - ideal, axis=-1)) / jnp.mean(jnp.linalg.norm(ideal, axis=-1))
+
+    return float(run(hardware))
