@@ -1,4 +1,9 @@
-"""Random numbers for read noise: standard normals of 16 bits each, four times cheaper than the usual ones."""
+"""Random numbers for read noise: cheap normals of 16 bits each, and cheap keys for them.
+
+Noise of reads is drawn at every MVM, and with threefry it costs more than the matrix product that it
+decorates. Here a key seeds an integer hash of an index, which fuses with what uses the noise. Chips are made
+with `jax.random` itself: programming errors have tails that decide about yield.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +22,7 @@ _QUANTILE = (1.25323277, 3.27936973e-1, 1.78803515e-2, -4.86089114e-3, 3.9204902
 def read_normal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     """Draw standard normals for noise that is fresh at each read.
 
-    They take 65,536 equally likely values, symmetric about zero, up to 4.3 sigma: enough for read noise,
-    not for programming errors, whose tails decide about yield. The key seeds an integer hash of
-    the element's index, which fuses with what uses the noise instead of going through memory; drawing
-    noise with threefry alone costs as much as the matrix product that it decorates.
+    They take 65,536 equally likely values, symmetric about zero, up to 4.3 sigma.
 
     Args:
       key: random key.
@@ -30,15 +32,36 @@ def read_normal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     Returns:
       Normals of mean 0 and variance 1 within 1e-4. The same key and shape give the same bits.
     """
-    seed = jax.random.key_data(key)
-    index = jax.lax.iota(jnp.uint32, math.prod(shape))
-    words = _hash(_hash(index + seed[0]) ^ seed[1])
+    words = _words(key, jax.lax.iota(jnp.uint32, math.prod(shape)))
     x = ((words >> 16).astype(dtype) + 0.5) * (2.0 / 65536) - 1.0  # never -1, 0 or 1
     w = -jnp.log((1 - x) * (1 + x))
     p = jnp.full_like(w, _QUANTILE[-1])
     for c in _QUANTILE[-2::-1]:
         p = p * w + c
     return (x * p).reshape(shape)
+
+
+def fold_read(key: Array, *data: int | Array) -> Array:
+    """Return a key for reads, of a key and integers, as `jax.random.fold_in` would; see the module."""
+    for d in data:
+        key = split_read(key, (1,), start=d)[0]
+    return key
+
+
+def split_read(key: Array, shape: tuple[int, ...], start: int | Array = 0) -> Array:
+    """Return an array of keys for reads, as `jax.random.split` would; see the module."""
+    size = jax.random.key_data(key).shape[-1]
+    index = jax.lax.iota(jnp.uint32, math.prod(shape) * size) + jnp.uint32(size) * jnp.asarray(start, jnp.uint32)
+    words = _words(key, ~index)  # numbers elements from above, noise counts from below
+    return jax.random.wrap_key_data(words.reshape(*shape, size), impl=jax.random.key_impl(key))
+
+
+def _words(key: Array, index: Array) -> Array:
+    """Return 32 random bits for each index."""
+    words = index
+    for seed in jax.random.key_data(key):
+        words = _hash(words ^ seed)
+    return words
 
 
 def _hash(x: Array) -> Array:

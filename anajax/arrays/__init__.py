@@ -27,6 +27,7 @@ from anajax.arrays.periphery import SShape as SShape
 from anajax.arrays.periphery import WeightNoise as WeightNoise
 from anajax.arrays.tile import Effective as Effective
 from anajax.arrays.tile import Tile as Tile
+from anajax.arrays.tile import aware_mvm as aware_mvm
 from anajax.arrays.tile import mvm as mvm
 from anajax.arrays.tile import program as program
 from anajax.arrays.tile import read as read

@@ -56,6 +56,8 @@ class Hardware(Record):
         the array exceeds the ADC's bound; 0 for never.
       compensation: drift compensation, or `None`.
       modifier: what hardware-aware training adds to the weights, or `None`.
+      backward: gradients of hardware-aware training (of a read without a chip): `"exact"`, or `"ideal"`, those
+        of `x @ weights` whatever the forward pass did, as published recipes train; the hardware then gets none.
     """
 
     device: Device = leaf(default=None)
@@ -72,6 +74,7 @@ class Hardware(Record):
     halvings: int = static(default=0)
     compensation: DriftCompensation | None = leaf(default=None)
     modifier: Modifier | None = leaf(default=None)
+    backward: str = static(default="exact", choices=("exact", "ideal"))
 
     def __post_init__(self) -> None:
         # records cannot stand as defaults in the class body: arrays would be made at import

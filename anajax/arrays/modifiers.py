@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from anajax._random import read_normal
 from anajax._record import Numbers, Record, leaf, record, static
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ class Modifier(Record):
     per: str = static(default="step", choices=("step", "example"))
 
     def std(self, hardware: Hardware, weights: Array) -> Array:
-        """Return the standard deviation of each weight's noise, `[rows, cols]`."""
+        """Return the standard deviation of each weight's noise, `[rows, cols]`, or one number for all."""
         raise NotImplementedError
 
     def modify(self, key: Array, hardware: Hardware, weights: Array) -> Array:
         """Return the weights that a step trains with, `[rows, cols]`."""
-        return weights + self.std(hardware, weights) * jax.random.normal(key, weights.shape, weights.dtype)
+        return weights + self.std(hardware, weights) * read_normal(key, weights.shape, weights.dtype)
 
 
 @record
@@ -49,8 +50,8 @@ class Additive(Modifier):
     sigma: Array | float = leaf(ge=0)
 
     def std(self, hardware: Hardware, weights: Array) -> Array:
-        """Return `sigma` for every weight."""
-        return jnp.broadcast_to(jnp.asarray(self.sigma, weights.dtype), weights.shape)
+        """Return `sigma`."""
+        return jnp.asarray(self.sigma, weights.dtype)
 
 
 @record
@@ -127,8 +128,8 @@ class Discretize(Modifier):
     sigma: Array | float | None = leaf(default=None, ge=0)
 
     def std(self, hardware: Hardware, weights: Array) -> Array:
-        """Return `sigma`, or zero, for every weight."""
-        return jnp.full_like(weights, 0.0 if self.sigma is None else self.sigma)
+        """Return `sigma`, or zero."""
+        return jnp.asarray(0.0 if self.sigma is None else self.sigma, weights.dtype)
 
     def modify(self, key: Array, hardware: Hardware, weights: Array) -> Array:
         """Return rounded weights, `[rows, cols]`."""

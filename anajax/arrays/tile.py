@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from anajax import _check
-from anajax._random import read_normal
+from anajax._random import read_normal, split_read
 from anajax._record import Record, leaf, record, static
 from anajax.arrays.converters import AbsMax, FixedRange, LearnedRange, clip_to_range, decay_range
 from anajax.arrays.hardware import DriftCompensation, Hardware
@@ -53,8 +53,8 @@ class Effective(Record):
 
     Attributes:
       weights: fractions of the window, `[n_rows, n_cols, rows, cols]`.
-      variance: of short-term weight noise, per squared input: one number for each array, or one for each
-        weight, or `None`.
+      variance: that a modifier of hardware-aware training adds to each output, per squared input: one number
+        for each array, or one for each weight, or `None`.
       scale: digital factor of each column, `[n_rows, n_cols, cols]`.
       outputs: scores of the outputs, as in `Tile`.
       shape: `(rows, cols)` of the whole matrix.
@@ -132,7 +132,6 @@ def settle(key: Array | None, hardware: Hardware, tile: Tile, weights: Array, ti
     frozen, factor = _over_grid(one, arrays.shape[:2])(key, tile.cells, normalised, present)
     return Effective(
         weights=frozen,
-        variance=_variance(hardware, frozen),
         scale=scale * factor,
         outputs=tile.outputs,
         shape=weights.shape,
@@ -150,19 +149,66 @@ def unprogrammed(key: Array | None, hardware: Hardware, weights: Array) -> Effec
     weights = _checked_weights(weights)
     arrays = cut(weights, hardware.array_shape)
     scale = hardware.mapping.scales(arrays)
-    normalised = arrays / scale[..., None, :]
-    modifier, variance = hardware.modifier, _variance(hardware, normalised)
+    arrays = arrays / scale[..., None, :]
+    modifier, variance = hardware.modifier, None
     if modifier is not None and key is not None:
-        if modifier.per == "example":
-            spread = _over_grid(lambda _, w: modifier.std(hardware, w), arrays.shape[:2])(None, normalised)
-            extra = spread**2
-            variance = (
-                extra if variance is None else extra + variance.reshape(variance.shape + (1,) * (4 - variance.ndim))
-            )
+        if modifier.per == "step":
+            arrays = _over_grid(lambda k, w: modifier.modify(k, hardware, w), arrays.shape[:2])(key, arrays)
         else:
-            normalised = _over_grid(lambda k, w: modifier.modify(k, hardware, w), arrays.shape[:2])(key, normalised)
-            variance = _variance(hardware, normalised)
-    return Effective(weights=normalised, variance=variance, scale=scale, outputs={}, shape=weights.shape)
+            variance = _over_grid(lambda _, w: modifier.std(hardware, w) ** 2, arrays.shape[:2])(None, arrays)
+    return Effective(weights=arrays, variance=variance, scale=scale, outputs={}, shape=weights.shape)
+
+
+def aware_mvm(
+    noise_key: Array | None,
+    read_key: Array | None,
+    hardware: Hardware,
+    weights: Array,
+    x: Array,
+    input_range: Array | float | None = None,
+) -> Array:
+    """Multiply in hardware-aware training: modified weights straight to the arrays, no chip.
+
+    `mvm(read_key, hardware, unprogrammed(noise_key, hardware, weights), x)`, with the gradients that
+    `hardware.backward` declares.
+
+    Args:
+      noise_key: random key for the modifier, or `None` for none.
+      read_key: random key for the noise of the read, or `None` for none.
+      hardware: the spec.
+      weights: `[rows, cols]`.
+      x: inputs, `[..., rows]`.
+      input_range: as in `mvm`.
+
+    Returns:
+      Outputs, `[..., cols]`.
+    """
+    if hardware.backward == "exact":
+        return mvm(read_key, hardware, unprogrammed(noise_key, hardware, weights), x, input_range)
+    fixed = jax.lax.stop_gradient((hardware, weights, x, input_range))
+    y = mvm(read_key, fixed[0], unprogrammed(noise_key, fixed[0], fixed[1]), fixed[2], fixed[3])
+    if isinstance(hardware.inputs, LearnedRange):
+        input_range = decay_range(jnp.asarray(input_range), x, hardware.inputs.decay, hardware.inputs.coverage)
+        x = clip_to_range(x, input_range)
+    return y + _no_value(x, weights)
+
+
+@jax.custom_vjp
+def _no_value(x: Array, w: Array) -> Array:
+    """Return zeros, with the gradient of `x @ w`."""
+    return jnp.zeros((*x.shape[:-1], w.shape[-1]), jnp.result_type(x, w))
+
+
+def _no_value_fwd(x, w):
+    return _no_value(x, w), (x, w)
+
+
+def _no_value_bwd(saved, g):
+    x, w = saved
+    return g @ w.T, x.reshape(-1, x.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+
+
+_no_value.defvjp(_no_value_fwd, _no_value_bwd)
 
 
 def mvm(
@@ -212,7 +258,7 @@ def read(
     input_range: Array | float | None = None,
 ) -> Array:
     """Settle and multiply: `mvm(settle(...))`, with a key for each. Arguments as there."""
-    settle_key, read_key = (None, None) if key is None else jax.random.split(key)
+    settle_key, read_key = (None, None) if key is None else split_read(key, (2,))
     effective = settle(settle_key, hardware, tile, weights, time)
     return mvm(read_key, hardware, effective, x, input_range)
 
@@ -226,7 +272,7 @@ def _in_blocks(
     """
     n = x.shape[0]
     count = max(1, math.ceil(n / (_BLOCK if jax.default_backend() == "cpu" else 64 * _BLOCK)))
-    keys = None if key is None else jax.random.split(key, (count, *keys_shape))
+    keys = None if key is None else split_read(key, (count, *keys_shape))
     if count == 1:
         return f(None if keys is None else keys[0], x)
     size = math.ceil(n / count)
@@ -302,12 +348,7 @@ def _currents(
     if hardware.read_voltage is not None:
         y = hardware.read_voltage(x, y, outputs.get("read_voltage", 0.0))
 
-    noise = None  # variance of the noise not yet added
-    if keys is not None and variance is not None:
-        squares = x**2
-        noise = (
-            variance * jnp.sum(squares, -1, keepdims=True) if variance.ndim == 0 else correction_dot(squares, variance)
-        )
+    noise = None if keys is None else _weight_noise(hardware, weights, variance, x)
     shaped = hardware.nonlinearity is not None or (hardware.adc is not None and hardware.adc.asymmetry is not None)
     if shaped:
         if keys is not None and noise is not None:
@@ -365,13 +406,22 @@ def _scale_inputs(hardware: Hardware, x: Array, input_range: Array | float | Non
     return x, 1.0
 
 
-def _variance(hardware: Hardware, arrays: Array) -> Array | None:
+def _weight_noise(hardware: Hardware, weights: Array, variance: Array | None, x: Array) -> Array | None:
+    """Return the variance that noise of the weights gives each output, `[n, cols]`, or `None`."""
     noise = hardware.weight_noise
-    if noise is None:
+    if noise is None and variance is None:
         return None
-    if noise.kind == "pcm":
-        return noise.sigma**2 * jnp.abs(arrays)
-    return jnp.broadcast_to(jnp.asarray(noise.sigma, arrays.dtype) ** 2, arrays.shape[:2])
+    squares = x**2
+    total = jnp.zeros((), x.dtype) if variance is None else variance
+    proportional = None  # to |w|
+    if noise is not None and noise.kind == "pcm":
+        proportional = noise.sigma**2
+    elif noise is not None:
+        total = total + noise.sigma**2
+    if total.ndim == 2:
+        return correction_dot(squares, total if proportional is None else total + proportional * jnp.abs(weights))
+    constant = total * jnp.sum(squares, -1, keepdims=True)
+    return constant if proportional is None else constant + proportional * correction_dot(squares, jnp.abs(weights))
 
 
 def _compensate(compensation: DriftCompensation, reference: Array, now: Array) -> Array:
@@ -390,7 +440,7 @@ def _over_grid(f: Callable[..., Any], shape: tuple[int, ...]) -> Callable[..., A
     """Map `f(key, ...)` over the grid of arrays, with a key for each array, or `None` for all."""
 
     def mapped(key: Array | None, *args: Any) -> Any:
-        keys = None if key is None else jax.random.split(key, shape)
+        keys = None if key is None else split_read(key, shape)
         axes = (None if key is None else 0, *(0 for _ in args))
         return jax.vmap(jax.vmap(f, in_axes=axes), in_axes=axes)(keys, *args)
 

@@ -32,9 +32,8 @@ def _low_precision_dot(x: Array, w: Array) -> Array:
 
 @_low_precision_dot.defjvp
 def _low_precision_dot_jvp(primals, tangents):
-    # the tangents multiply in full precision: gradients are sums over many examples
     (x, w), (dx, dw) = primals, tangents
-    return _low_precision_dot(x, w), dx @ w + x @ dw
+    return _low_precision_dot(x, w), dx @ w + x @ dw  # in full precision: gradients sum over many examples
 
 
 @record

@@ -15,6 +15,7 @@ from flax import nnx
 from jax import Array
 
 from anajax import arrays
+from anajax._random import fold_read, split_read
 from anajax.arrays import Effective, Hardware, LearnedRange, Tile
 from anajax.devices import Ideal
 
@@ -49,8 +50,8 @@ class Context:
     calls: int = 0
     inputs: list[Array] | None = None
 
-    def keys(self, key: Array | None) -> tuple[Array | None, Array | None, Array | None]:
-        """Return the keys of one call: for frozen read noise, fresh read noise, and the modifier.
+    def keys(self, key: Array | None) -> tuple[Array | None, Array | None]:
+        """Return the keys of one call: for the frozen noise of settling, and for what is fresh.
 
         Calls of one pass share the frozen noise, which belongs to chip and time, and nothing else.
         """
@@ -58,13 +59,13 @@ class Context:
         n = self.calls if key is None else 1
         key = self.key if key is None else key
         if key is None:
-            return None, None, None
-        return frozen_key(key), jax.random.fold_in(key, 2 * n), jax.random.fold_in(key, 2 * n + 1)
+            return None, None
+        return frozen_key(key), fold_read(key, n)
 
 
 def frozen_key(key: Array) -> Array:
     """Return the key for the noise that is drawn when arrays settle."""
-    return jax.random.fold_in(key, 0)
+    return fold_read(key, 0)
 
 
 class AnalogLayer:
@@ -127,7 +128,7 @@ class AnalogLayer:
         context = self.context or Context()
         if context.inputs is not None:
             context.inputs.append(inputs)
-        frozen_key, read_key, noise_key = context.keys(key)
+        frozen_key, read_key = context.keys(key)
         time = context.time if time is None else time
         chip = chip if chip is not None else context.chip if context.chip is not None else self.chip.get_value()
 
@@ -139,17 +140,18 @@ class AnalogLayer:
                 f"{type(self).__name__} is noisy and was called without a key: pass key=jax.random.key(...) to"
                 " the layer, or to the apply function of anajax.nn.split(model)"
             )
-        if isinstance(chip, Tile):
-            chip = self.settle(frozen_key, chip, time)
-        elif chip is None:
-            noise_key = noise_key if training else None
-            chip = _over_groups(lambda key, w: arrays.unprogrammed(key, hardware, w), noise_key, self.matrices())
         input_range = None if self.input_range is None else self.input_range[...]
+        x = jnp.moveaxis(inputs, -2, 0)
+        if chip is None:
 
-        def multiply(key: Array | None, effective: Effective, x: Array) -> Array:
-            return arrays.mvm(key, hardware, effective, x, input_range)
+            def multiply(keys: Array | None, w: Array, x: Array) -> Array:
+                noise, read = (None, None) if keys is None else keys
+                return arrays.aware_mvm(noise if training else None, read, hardware, w, x, input_range)
 
-        y = _over_groups(multiply, read_key, chip, jnp.moveaxis(inputs, -2, 0))
+            y = _over_groups(multiply, read_key, self.matrices(), x, keys=2)
+        else:
+            effective = self.settle(frozen_key, chip, time) if isinstance(chip, Tile) else chip
+            y = _over_groups(lambda k, e, x: arrays.mvm(k, hardware, e, x, input_range), read_key, effective, x)
         y = jnp.moveaxis(y, 0, -2).reshape(*inputs.shape[:-2], -1)
         if self.output_scale is not None:
             y = y * self.output_scale[...]
@@ -308,14 +310,15 @@ class Conv(AnalogLayer, nnx.Conv):
         return patches.reshape(*patches.shape[:-1], self.feature_group_count, -1)
 
 
-def _over_groups(f: Any, key: Array | None, *args: Any) -> Any:
-    """Map `f(key, ...)` over the leading axis of groups; one group needs no vmap."""
+def _over_groups(f: Any, key: Array | None, *args: Any, keys: int | None = None) -> Any:
+    """Map `f(key, ...)` over the leading axis of groups, with one key each, or several; one needs no vmap."""
     groups = jax.tree.leaves(args[-1])[0].shape[0]
     if groups == 1:
-        result = f(key, *jax.tree.map(lambda a: a[0], args))
+        own = key if key is None or keys is None else split_read(key, (keys,))
+        result = f(own, *jax.tree.map(lambda a: a[0], args))
         return jax.tree.map(lambda a: a[None], result)
-    keys = None if key is None else jax.random.split(key, groups)
-    return jax.vmap(f, in_axes=(None if key is None else 0, *(0 for _ in args)))(keys, *args)
+    own = None if key is None else split_read(key, (groups,) if keys is None else (groups, keys))
+    return jax.vmap(f, in_axes=(None if key is None else 0, *(0 for _ in args)))(own, *args)
 
 
 def _pad(inputs: Array, padding: Any, kernel_size: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[Array, Any]:

@@ -10,6 +10,7 @@ import jax
 from flax import nnx
 from jax import Array
 
+from anajax._random import fold_read
 from anajax.arrays import Effective, Hardware, Tile
 from anajax.nn.layers import AnalogLayer, Chip, Context, Conv, Linear, Spec, frozen_key
 
@@ -225,7 +226,7 @@ def _analog(kind: type, module: Any, hardware: Hardware, options: dict[str, Any]
 
 
 def _fold(key: Array, name: str) -> Array:
-    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+    return fold_read(key, zlib.crc32(name.encode()))
 
 
 def _reseed(model: nnx.Module, key: Array | None) -> None:

@@ -1,0 +1,80 @@
+"""One hardware-aware training step against the plain step: MLP 784-256-128-10, batch 64, Adam.
+
+python benchmarks/training.py
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("NPROC", "16")
+
+import jax
+import optax
+from flax import nnx
+from timing import compare, show
+
+import anajax
+from anajax import nn
+from anajax.arrays import Additive, DeviceNoise, FixedRange, PolynomialNoise
+
+STEPS = 50
+
+
+def main() -> None:
+    hw = anajax.presets.standard_aimc()
+    rngs = nnx.Rngs(0)
+    model = nnx.Sequential(
+        nn.Linear(784, 256, hardware=hw, rngs=rngs),
+        nnx.relu,
+        nn.Linear(256, 128, hardware=hw, rngs=rngs),
+        nnx.relu,
+        nn.Linear(128, 10, hardware=hw, rngs=rngs),
+    )
+    apply, params, hw, _ = nn.split(model)
+    x = jax.random.uniform(jax.random.key(1), (STEPS, 64, 784))
+    y = jax.random.randint(jax.random.key(2), (STEPS, 64), 0, 10)
+    tx = optax.adam(1e-3)
+
+    def digital(params, hw, x, key):
+        for k, part in ((0, params["layers"][0]), (1, params["layers"][2]), (2, params["layers"][4])):
+            x = x @ part["kernel"][...] + part["bias"][...]
+            x = nnx.relu(x) if k < 2 else x
+        return x
+
+    def steps(forward):
+        def step(carry, batch):
+            params, state, hw = carry
+            key, x, y = batch
+
+            def loss(params):
+                logits = forward(params, hw, x, key)
+                return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+            updates, state = tx.update(jax.grad(loss)(params), state, params)
+            return (optax.apply_updates(params, updates), state, hw), None
+
+        run = jax.jit(
+            lambda params, hw, key: jax.lax.scan(
+                step, (params, tx.init(params), hw), (jax.random.split(key, STEPS), x, y)
+            )[0][0]
+        )
+        return lambda hw: lambda: run(params, hw, jax.random.key(0))
+
+    plain, aware = steps(digital), steps(lambda p, h, x, k: apply(p, h, x, key=k, train=True))
+    noisy = anajax.Hardware(inputs=FixedRange(), backward="ideal")
+    candidates = {
+        "plain step": plain(hw),
+        "weight noise alone, per example": aware(noisy.replace(modifier=Additive(sigma=0.03, per="example"))),
+        "weight noise alone, per batch": aware(noisy.replace(modifier=Additive(sigma=0.03, per="step"))),
+        "standard model, no modifier": aware(hw),
+        "standard model, weight noise per example": aware(hw.replace(modifier=PolynomialNoise(per="example"))),
+        "standard model, weight noise per batch": aware(hw.replace(modifier=PolynomialNoise(per="step"))),
+        "standard model, device noise per example": aware(hw.replace(modifier=DeviceNoise(per="example"))),
+        "standard model, device noise per batch": aware(hw.replace(modifier=DeviceNoise(per="step"))),
+    }
+    show(f"{STEPS} training steps, batch 64", compare(candidates, rounds=8))
+
+
+if __name__ == "__main__":
+    main()
