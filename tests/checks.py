@@ -82,6 +82,43 @@ def pcm_zero_state(device, key):
     check_moments(g, sigma / np.sqrt(2 * np.pi), sigma * np.sqrt(0.5 - 0.5 / np.pi), name="g at zero")
 
 
+def folded_normal_exponents(device, g, mean, std, key):
+    """Drift exponents of cells at `g` [uS] are |normal|: Kolmogorov-Smirnov, false alarm 1e-5."""
+    cdf = jax.scipy.stats.norm.cdf
+    nu = device.drift_exponent(cells_at(device, np.full(20_000, g), key))
+    check_distribution(nu, lambda x: cdf(x, mean, std) - cdf(-x, mean, std))
+
+
+def each_cell_drifts_with_its_own_exponent(device, key):
+    """A cell only ever falls, and along one power law: a fresh exponent at each read would make some rise."""
+    cells = cells_at(device, np.full(200, 0.5 * float(device.g_max) / uS), key)
+    times = np.array([0.0, 10.0, 60.0, HOUR, DAY, MONTH, YEAR])
+    path = np.stack([np.asarray(device.conductance(cells, t)) for t in times])
+    assert (np.diff(path, axis=0) <= 0).all()
+    nu = -np.log(path[1:] / path[0]) / np.log1p(times[1:, None] / float(device.t_0))
+    np.testing.assert_allclose(nu, np.broadcast_to(nu[-1], nu.shape), rtol=2e-3, atol=1e-5)
+
+
+def standard_normals(draw, n=1 << 18):
+    """`draw(seed, n)` gives independent standard normals: false alarm 7e-6 a z-test, 1e-5 for the distribution."""
+    x, other = draw(0, n), draw(1, n)
+    check_moments(x, 0.0, 1.0)
+    check_distribution(x, jax.scipy.stats.norm.cdf)
+    check_moments(x * other, 0.0, 1.0, name="product of two keys")
+    for lag in (1, 2, 256, 65536):
+        check_moments(x[lag:] * x[:-lag], 0.0, 1.0, name=f"product at lag {lag}")
+
+
+def seven_bits(convert):
+    """A converter of 7 bits and bound 1 has 127 levels, 1/63 apart."""
+    x = np.linspace(-1.2, 1.2, 20_001, dtype=np.float32)
+    y = np.asarray(convert(jnp.asarray(x)))
+    levels = np.unique(y)
+    assert len(levels) == 127
+    np.testing.assert_allclose(levels, np.arange(-63, 64) / 63, atol=1e-6)
+    assert np.abs(y - np.clip(x, -1, 1)).max() <= 0.5 / 63 + 1e-6
+
+
 def weight_noise_moments(hardware, key, n=40_000):
     """Noise added on the outputs has the distribution of noise on every weight, drawn for each input.
 
@@ -109,9 +146,9 @@ def weight_noise_moments(hardware, key, n=40_000):
 
 
 def ir_drop_all_ones(wires, rtol):
-    """512 inputs of 1 on 512 weights of 1: 446.52162 instead of 512."""
+    """512 inputs of 1 on 512 weights of 1: 446.5217 instead of 512."""
     w, x = jnp.ones((512, 1)), jnp.ones((1, 512))
-    np.testing.assert_allclose(float(wires(w, x, x @ w)[0, 0]), 446.52162, rtol=rtol)
+    np.testing.assert_allclose(float(wires(w, x, x @ w)[0, 0]), 446.5217, rtol=rtol)
 
 
 def mvm_error(hardware, key, cols=512, inputs=500):
