@@ -149,6 +149,8 @@ def _short(value: Any) -> str:
 def get(tree: Any, path: str) -> Any:
     """Return the part of a record at a dotted `path`, such as `"device.nu_scale"`."""
     for name in path.split("."):
+        if tree is None:
+            raise TypeError(f"{path!r} has no field {name!r}: what should hold it is None; set that first")
         if not hasattr(tree, name):
             allowed = [f.name for f in dataclasses.fields(tree)] if dataclasses.is_dataclass(tree) else []
             raise TypeError(f"{type(tree).__name__} has no field {name!r}; it has {', '.join(allowed)}")

@@ -88,8 +88,8 @@ def run(options: Options, console: Console | None = None) -> xr.Dataset:
     if options.chips < 2:
         raise ValueError(f"chips must be at least 2, for a confidence interval; got {options.chips}")
     dataset = data.load(options.dataset, options.data_dir, download=options.download)
-    x, x_test = (jnp.asarray(a.reshape(len(a), -1)) for a in (dataset.x_train, dataset.x_test))
-    y, y_test = jnp.asarray(dataset.y_train), jnp.asarray(dataset.y_test)
+    x, x_test = (jnp.asarray(a.reshape(len(a), -1)) for a in (dataset.x_train, dataset.x_test[:_MOST_IMAGES]))
+    y, y_test = jnp.asarray(dataset.y_train), jnp.asarray(dataset.y_test[:_MOST_IMAGES])
     n_chips = min(options.chips, 50) if options.quick else options.chips
     epochs = (2 if options.quick else 10) if options.dataset != "digits" else (20 if options.quick else 60)
     steps = epochs * len(x) // 64
@@ -117,8 +117,8 @@ def run(options: Options, console: Console | None = None) -> xr.Dataset:
                 apply,
                 params,
                 h,
-                x_test[:_MOST_IMAGES],
-                y_test[:_MOST_IMAGES],
+                x_test,
+                y_test,
                 chips=n_chips,
                 times=list(TIMES.values()),
                 seed=options.seed,

@@ -16,7 +16,6 @@ from anajax.devices import Device
 _TICKS = {
     1.0: "1 s",
     20.0: "20 s",
-    60.0: "1 min",
     3600.0: "1 h",
     86400.0: "1 day",
     2592000.0: "1 month",
@@ -78,6 +77,10 @@ def device(spec: Device, *, chips: int = 500, seed: int = 0) -> Figure:
 
 def _time_axis(axes: Any, times: np.ndarray) -> None:
     axes.set_xscale("log")
-    ticks = {t: s for t, s in _TICKS.items() if 0.9 * times.min() <= t <= 1.1 * times.max()}
+    ticks: dict[float, str] = {}
+    for time, label in _TICKS.items():
+        apart = not ticks or np.log10(time / max(ticks)) > 0.7  # labels closer than this overlap
+        if 0.9 * times.min() <= time <= 1.1 * times.max() and apart:
+            ticks[time] = label
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.minorticks_off()

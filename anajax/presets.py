@@ -22,7 +22,8 @@ def standard_aimc(device: Device | None = None) -> Hardware:
 
     PCM in differential pairs on arrays of 512 inputs x 512 outputs, 8-bit DAC and ADC with bounds 1 and 10,
     output noise 0.04, PCM-like weight read noise 0.0175, algebraic IR drop at 0.35 ohm per cell, learned
-    input ranges, global drift compensation, ideal backward pass in hardware-aware training.
+    input ranges, global drift compensation. Hardware-aware training (reads without a chip) has an ideal backward
+    pass, in which the hardware gets no gradient; `replace(backward="exact")` for the true one.
 
     Args:
       device: another device in the place of PCM; its window becomes that of the weights.

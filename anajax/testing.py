@@ -22,13 +22,7 @@ TIMES = (0.0, 1e-9, 1.0, 1e3, 1e9)  # s: from before the first read to thirty ye
 
 
 def check_moments(
-    samples: ArrayLike,
-    mean: float,
-    std: float,
-    *,
-    z: float = 4.5,
-    rounding: float = 0.0,
-    name: str = "samples",
+    samples: ArrayLike, mean: float, std: float, *, z: float = 4.5, rounding: float = 0.0, name: str = "samples"
 ) -> tuple[float, float]:
     """Check the mean and the standard deviation of independent samples by z-tests.
 
@@ -45,9 +39,6 @@ def check_moments(
 
     Returns:
       The mean and the standard deviation found.
-
-    Raises:
-      AssertionError: if either is too far off.
 
     Example:
       >>> import jax
@@ -81,9 +72,6 @@ def check_distribution(
     Returns:
       The p-value, from the asymptotic distribution of the statistic.
 
-    Raises:
-      AssertionError: if the p-value is below `odds`.
-
     Example:
       >>> import jax
       >>> p = check_distribution(jax.random.normal(jax.random.key(0), (1000,)), jax.scipy.stats.norm.cdf)
@@ -111,7 +99,7 @@ def check_gradients(
     an interior value). Random keys stay as they are. At a kink of `f` no two derivatives need agree.
 
     Args:
-      f: function of `args`; it is called under `jax.jit` with float64 leaves.
+      f: function of `args`, called under `jax.jit` with float64 leaves; the error names leaves that differ.
       *args: pytrees, such as a `Hardware`, an array, a number.
       step: relative step.
       tolerance: largest difference, relative to the mean magnitude of the two derivatives.
@@ -120,9 +108,6 @@ def check_gradients(
     Returns:
       For each leaf the largest magnitude of its derivatives, per relative change, by position of the argument
       and path within it, such as `"0.device.nu_scale"`. Look for zeros that should not be.
-
-    Raises:
-      AssertionError: naming the leaves whose derivatives differ, or are not finite.
 
     Example:
       >>> slopes = check_gradients(lambda x, a: a * x**2, 3.0, 2.0)
@@ -171,14 +156,7 @@ def has(device: Device, method: str) -> bool:
 
 
 def check_device(device: Device, key: Array) -> None:
-    """Run every check of `device_checks` on a device that can be programmed and read.
-
-    Args:
-      device: the spec.
-      key: random key for its cells.
-
-    Raises:
-      AssertionError: from the first check that fails.
+    """Run every check of `device_checks` on a `device` that can be programmed and read, its cells made from `key`.
 
     Example:
       >>> import jax

@@ -84,7 +84,7 @@ class ADC(Record):
     Attributes:
       bits: resolution, a real number > 1; `None` is infinite.
       bound: largest output, in units of one full-scale cell.
-      asymmetry: negative outputs are multiplied by `1 - asymmetry`, before conversion; or `None`.
+      asymmetry: negative outputs are multiplied by `1 - asymmetry`, before output noise and conversion; or `None`.
     """
 
     bits: Array | float | None = leaf(default=None, gt=1)
@@ -132,7 +132,9 @@ class LearnedRange(InputScaling):
 
 @record
 class AbsMax(InputScaling):
-    """Each input vector is divided by its own largest magnitude (noise management), differentiated through.
+    """Each array's share of an input vector is divided by its largest magnitude (noise management).
+
+    The magnitude is differentiated through.
 
     Attributes:
       cap: largest divisor, or `None`.

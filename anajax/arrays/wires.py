@@ -20,7 +20,7 @@ def correction_dot(x: Array, w: Array) -> Array:
       x: `[..., rows]`.
       w: `[rows, cols]`.
     """
-    if x.dtype != jnp.float32:
+    if not x.dtype == w.dtype == jnp.float32:
         return x @ w
     return _low_precision_dot(x, w)
 
@@ -49,7 +49,8 @@ class IRDrop(Record):
 
     Attributes:
       resistance: wire resistance of one cell [ohm].
-      conductance: conductance of a full-scale cell [S]; gamma = resistance * conductance.
+      conductance: effective conductance of a full-scale weight in the published fit [S], 5 uS whatever the
+        device's own window; gamma = resistance * conductance.
       scale: factor on the drop.
       coefficients: c, from the first order up.
     """

@@ -3,6 +3,7 @@
 from anajax.chips.ensemble import Chips as Chips
 from anajax.chips.ensemble import accuracy as accuracy
 from anajax.chips.ensemble import fabricate as fabricate
+from anajax.chips.ensemble import keys as keys
 from anajax.chips.ensemble import map as map
 from anajax.chips.ensemble import one as one
 from anajax.chips.study import evaluate as evaluate

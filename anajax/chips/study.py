@@ -76,11 +76,12 @@ def evaluate(
 
     points = list(itertools.product(*sweep.values()))
     values = []
-    for k, point in enumerate(points):
+    for point in points:
         here = hardware.replace(**dict(zip(sweep, point, strict=True))) if sweep else hardware
         run = functools.partial(_run, apply, metric, params, here, x, y, at, jax.random.key(seed), rest)
         label = progress if isinstance(progress, str) else "chips"
-        label = label if len(points) == 1 else f"{label} {k + 1}/{len(points)}"
+        if sweep:
+            label += " " + ", ".join(f"{p}={v:g}" for p, v in zip(sweep, point, strict=True))
         values.append(run_chunks(run, chips, chunk=chunk, progress=label if progress else None))
     shape = [len(v) for v in sweep.values()]
     data = np.stack(values).reshape(*shape, chips, len(times)) if sweep else values[0]

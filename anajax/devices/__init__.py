@@ -1,5 +1,9 @@
 """Devices: what one memory cell does. Elementwise pure functions over arrays of cells of any shape."""
 
+from anajax._record import Record as Record
+from anajax._record import leaf as leaf
+from anajax._record import record as record
+from anajax._record import static as static
 from anajax.devices import presets as presets
 from anajax.devices.curves import LogLinear as LogLinear
 from anajax.devices.curves import Polynomial as Polynomial

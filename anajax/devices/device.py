@@ -42,8 +42,8 @@ class Device(Record):
     """Base of all devices. A device implements the methods that its physics has.
 
     Attributes:
-      g_min: lowest conductance that programming aims at [S].
       g_max: highest conductance that programming aims at [S].
+      g_min: lowest conductance that programming aims at [S].
     """
 
     g_max: Array | float = leaf(default=25e-6, gt=0)

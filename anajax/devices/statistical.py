@@ -25,7 +25,9 @@ class PCM(Device):
         g   = g_P * (1 + time / t_0) ** -nu
         sigma_read = g * read_scale * read_curve(g_P / g_max) * sqrt(ln((t_0 + time + t_read) / (2 t_read)))
 
-    Not modelled: temperature, drift of the exponent itself, correlation of drift with programming noise.
+    A change of `g_max` alone moves the window and the places on the curves, not the noise in siemens; the preset
+    functions scale the noise with it. Not modelled: temperature, drift of the exponent itself, correlation of drift
+    with programming noise.
     Source: Nandakumar et al., ICECS 2019; Joshi et al., Nat. Commun. 11:2473 (2020).
 
     Attributes:

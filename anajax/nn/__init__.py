@@ -1,13 +1,13 @@
 """Neural networks: Flax NNX modules over crossbar arrays, and the conversion of ordinary Flax models."""
 
-from anajax.nn.layers import AnalogLayer as AnalogLayer
-from anajax.nn.layers import Chip as Chip
-from anajax.nn.layers import Conv as Conv
-from anajax.nn.layers import InputRange as InputRange
-from anajax.nn.layers import Kernel as Kernel
-from anajax.nn.layers import Linear as Linear
-from anajax.nn.layers import OutputScale as OutputScale
-from anajax.nn.layers import Spec as Spec
+from anajax.nn.analog import AnalogLayer as AnalogLayer
+from anajax.nn.analog import Chip as Chip
+from anajax.nn.analog import Conv as Conv
+from anajax.nn.analog import InputRange as InputRange
+from anajax.nn.analog import Kernel as Kernel
+from anajax.nn.analog import Linear as Linear
+from anajax.nn.analog import OutputScale as OutputScale
+from anajax.nn.analog import Spec as Spec
 from anajax.nn.model import Apply as Apply
 from anajax.nn.model import ChipState as ChipState
 from anajax.nn.model import convert as convert

@@ -12,7 +12,7 @@ from jax import Array
 
 from anajax._random import fold_read
 from anajax.arrays import Effective, Hardware, Tile
-from anajax.nn.layers import AnalogLayer, Chip, Context, Conv, Linear, Spec, frozen_key
+from anajax.nn.analog import AnalogLayer, Chip, Context, Conv, Linear, Spec, frozen_key
 
 ChipState = dict[str, Tile]
 

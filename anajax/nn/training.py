@@ -11,7 +11,7 @@ from flax import nnx
 from jax import Array
 
 from anajax.arrays import Hardware
-from anajax.nn.layers import Chip, Kernel, OutputScale, Spec
+from anajax.nn.analog import Chip, Kernel, OutputScale, Spec
 from anajax.nn.model import Apply, layers
 
 

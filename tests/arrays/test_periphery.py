@@ -295,7 +295,7 @@ def test_keys_of_reads_give_independent_noise(key):
     """Streams of a key, of its children, and of theirs. False alarm 7e-6 for each pair and test."""
     n = 1 << 16
     children = split_read(key, (2, 2)).ravel()
-    family = [key, *children, fold_read(key, 77), fold_read(children[0], 1), fold_read(key, 0, 1)]
+    family = [key, *children, fold_read(key, 77), fold_read(children[0], 1), fold_read(key, 1, 0)]
     draws = np.stack([np.asarray(read_normal(k, (n,), jnp.float32)) for k in family])
     for i in range(len(family)):
         check_moments(draws[i], 0.0, 1.0, name=f"stream {i}")

@@ -58,15 +58,16 @@ def quiet_pcm(nu=0.05, slope=0.0):
 # --- what a tile computes -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [None, (7, 5), (4, 3), (1, 1), (100, 100)])
+@pytest.mark.parametrize("shape", [None, (4, 3), (1, 1)])
 @pytest.mark.parametrize("scale_by", ["column", "array", "none"])
 def test_ideal_hardware_is_the_matrix_product(shape, scale_by, key):
     w, x = case(key)
     w = w if scale_by != "none" else jnp.clip(w, -1, 1)
     hardware = Hardware(array_shape=shape, mapping=Differential(scale_by=scale_by))
-    chip = program(key, hardware, w)
-    np.testing.assert_allclose(jit_read(key, hardware, chip, w, x), x @ w, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(mvm(key, hardware, unprogrammed(key, hardware, w), x), x @ w, rtol=1e-5, atol=1e-6)
+    y = jax.jit(lambda key: read(key, hardware, program(key, hardware, w), w, x))(key)
+    np.testing.assert_allclose(y, x @ w, rtol=1e-5, atol=1e-6)
+    y = jax.jit(lambda key: mvm(key, hardware, unprogrammed(key, hardware, w), x))(key)
+    np.testing.assert_allclose(y, x @ w, rtol=1e-5, atol=1e-6)
 
 
 def test_any_leading_axes(key):
