@@ -74,7 +74,7 @@ def as_leaf(value: Any, name: str, allowed: Mapping[str, float]) -> Any:
         return value
     if isinstance(value, dict):
         return {k: as_leaf(v, f"{name}[{k!r}]", allowed) for k, v in value.items()}
-    if isinstance(value, (tuple, list)) and any(isinstance(v, Record) for v in value):
+    if isinstance(value, (tuple, list)) and all(isinstance(v, Record) for v in value):
         return tuple(value)
     _check.is_numeric(value, name)
     kept = isinstance(value, (jax.Array, np.ndarray)) and jnp.issubdtype(value.dtype, jnp.floating)

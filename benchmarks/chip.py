@@ -8,10 +8,6 @@ not depend on the values). Standard AIMC model, with learned input ranges and gl
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("NPROC", "16")
-
 import argparse
 
 import jax

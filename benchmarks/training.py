@@ -5,10 +5,6 @@ python benchmarks/training.py
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("NPROC", "16")
-
 import jax
 import optax
 from flax import nnx

@@ -272,7 +272,8 @@ def _in_blocks(
     """
     n = x.shape[0]
     count = max(1, math.ceil(n / (_BLOCK if jax.default_backend() == "cpu" else 64 * _BLOCK)))
-    keys = None if key is None else split_read(key, (count, *keys_shape))
+    # threefry once, here: its keys are in memory, while hashed ones would be hashed again for every number drawn
+    keys = None if key is None else jax.random.split(key, (count, *keys_shape))
     if count == 1:
         return f(None if keys is None else keys[0], x)
     size = math.ceil(n / count)
@@ -381,7 +382,7 @@ def _halve(keys, hardware, weights, variance, outputs, x):
 
     def too_large(factor: Array) -> Array:
         y = _currents(keys, *fixed[:4], fixed[4] / factor)
-        return jnp.any(jnp.abs(y) >= fixed[0].adc.bound, axis=-1, keepdims=True)
+        return jnp.any(jnp.abs(y) > fixed[0].adc.bound, axis=-1, keepdims=True)
 
     def again(carry: tuple[Array, Array]) -> Array:
         count, factor = carry
@@ -437,12 +438,16 @@ def _root(variance: Array) -> Array:
 
 
 def _over_grid(f: Callable[..., Any], shape: tuple[int, ...]) -> Callable[..., Any]:
-    """Map `f(key, ...)` over the grid of arrays, with a key for each array, or `None` for all."""
+    """Map `f(key, ...)` over the grid of arrays, one after the other, with a key for each, or `None` for all.
+
+    The loop keeps what enters it in memory; side by side, XLA would draw a chip's scores again for each use.
+    """
 
     def mapped(key: Array | None, *args: Any) -> Any:
-        keys = None if key is None else split_read(key, shape)
-        axes = (None if key is None else 0, *(0 for _ in args))
-        return jax.vmap(jax.vmap(f, in_axes=axes), in_axes=axes)(keys, *args)
+        keys = None if key is None else jax.random.split(key, shape)
+        flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), (keys, args))
+        results = jax.lax.map(lambda part: f(part[0], *part[1]), flat)
+        return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), results)
 
     return mapped
 

@@ -134,8 +134,8 @@ class Relaxing(Device):
         """Return the relaxed conductance [S], `time` seconds after programming."""
         target = _programmed(cells)
         first, now = self.programming_noise(target), self.deviation(target, time)
-        excess = now**2 - first**2
-        relaxed = excess > 1e-12 * first**2
+        excess = (now - first) * (now + first)
+        relaxed = excess > 1e-7 * first**2  # the root has no slope at zero
         relax = jnp.where(relaxed, jnp.sqrt(jnp.where(relaxed, excess, 1.0)), 0.0)
         return jnp.maximum(target + first * cells.score("program") + relax * cells.score("relax"), 0.0)
 

@@ -315,8 +315,8 @@ def _over_groups(f: Any, key: Array | None, *args: Any, keys: int | None = None)
     groups = jax.tree.leaves(args[-1])[0].shape[0]
     if groups == 1:
         own = key if key is None or keys is None else split_read(key, (keys,))
-        result = f(own, *jax.tree.map(lambda a: a[0], args))
-        return jax.tree.map(lambda a: a[None], result)
+        result = f(own, *jax.tree.map(lambda a: jnp.squeeze(a, 0), args))
+        return jax.tree.map(lambda a: jnp.expand_dims(a, 0), result)
     own = None if key is None else split_read(key, (groups,) if keys is None else (groups, keys))
     return jax.vmap(f, in_axes=(None if key is None else 0, *(0 for _ in args)))(own, *args)
 
