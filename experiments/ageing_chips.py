@@ -31,7 +31,7 @@ def main() -> None:
     x, x_test = (jnp.asarray(a.reshape(len(a), -1)) for a in (digits.x_train, digits.x_test))
     y, y_test = jnp.asarray(digits.y_train), jnp.asarray(digits.y_test)
 
-    hw = anajax.presets.standard_aimc().replace(modifier=DeviceNoise(time=20.0, scale=1.5))
+    hw = anajax.presets.standard_aimc().replace(modifier=DeviceNoise(scale=2.0))
     rngs = nnx.Rngs(0)
     model = nnx.Sequential(
         nn.Linear(64, 64, hardware=hw, rngs=rngs), nnx.relu, nn.Linear(64, 10, hardware=hw, rngs=rngs)
@@ -52,7 +52,7 @@ def main() -> None:
 
         value, grads = jax.value_and_grad(loss)(params)
         updates, state = tx.update(grads, state, params)
-        return optax.apply_updates(params, updates), state, value
+        return nn.clip(optax.apply_updates(params, updates), sigmas=2.0), state, value
 
     for i in range(args.steps):
         params, state, value = step(params, state, jax.random.fold_in(jax.random.key(1), i))

@@ -153,9 +153,10 @@ def unprogrammed(key: Array | None, hardware: Hardware, weights: Array) -> Effec
     modifier, variance = hardware.modifier, None
     if modifier is not None and key is not None:
         if modifier.per == "step":
-            arrays = _over_grid(lambda k, w: modifier.modify(k, hardware, w), arrays.shape[:2])(key, arrays)
+            keys = jax.random.split(key, arrays.shape[:2])
+            arrays = jax.vmap(jax.vmap(lambda k, w: modifier.modify(k, hardware, w)))(keys, arrays)
         else:
-            variance = _over_grid(lambda _, w: modifier.std(hardware, w) ** 2, arrays.shape[:2])(None, arrays)
+            variance = jax.vmap(jax.vmap(lambda w: modifier.std(hardware, w) ** 2))(arrays)
     return Effective(weights=arrays, variance=variance, scale=scale, outputs={}, shape=weights.shape)
 
 
