@@ -71,7 +71,7 @@ def floating(x: Any, name: str) -> Any:
 def shape(x: Any, name: str, spec: str, hint: str = "", **sizes: int) -> None:
     """Raise unless `x` has the shape `spec`, such as `"... rows"`, with the named `sizes`."""
     names = spec.split()
-    dots = names[0] == "..."
+    dots = bool(names) and names[0] == "..."
     wanted = names[1:] if dots else names
     have = x.shape[len(x.shape) - len(wanted) :] if dots else x.shape
     good = len(x.shape) >= len(wanted) if dots else len(x.shape) == len(wanted)

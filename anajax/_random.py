@@ -19,7 +19,7 @@ from jax import Array
 _QUANTILE = (1.25323277, 3.27936973e-1, 1.78803515e-2, -4.86089114e-3, 3.92049026e-4, -1.14334874e-5)
 
 
-def read_normal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+def read_normal(key: Array, shape: tuple[int, ...], dtype: Any, first: int | Array = 0) -> Array:
     """Draw standard normals for noise that is fresh at each read.
 
     They take 65,536 equally likely values, symmetric about zero, up to 4.3 sigma.
@@ -28,32 +28,41 @@ def read_normal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
       key: random key.
       shape: shape of the result.
       dtype: floating type of the result.
+      first: index of the first row `[0]` of the result in a longer array drawn in parts: row i of the part
+        has the bits of row `first + i` of the whole.
 
     Returns:
       Normals of mean 0 and variance 1 within 1e-4. The same key and shape give the same bits.
     """
-    words = _words(key, jax.lax.iota(jnp.uint32, math.prod(shape)))
-    x = ((words >> 16).astype(dtype) + 0.5) * (2.0 / 65536) - 1.0  # never -1, 0 or 1
+    exact = jnp.promote_types(dtype, jnp.float32)  # in 16 bits the outermost values would round to infinity
+    start = jnp.asarray(first, jnp.uint32) * jnp.uint32(math.prod(shape[1:]))
+    words = _words(key, start + jax.lax.iota(jnp.uint32, math.prod(shape)))
+    x = ((words >> 16).astype(exact) + 0.5) * (2.0 / 65536) - 1.0  # never -1, 0 or 1
     w = -jnp.log((1 - x) * (1 + x))
     p = jnp.full_like(w, _QUANTILE[-1])
     for c in _QUANTILE[-2::-1]:
         p = p * w + c
-    return (x * p).reshape(shape)
+    return (x * p).reshape(shape).astype(dtype)
 
 
 def fold_read(key: Array, *data: int | Array) -> Array:
-    """Return a key for reads, of a key and integers, as `jax.random.fold_in` would; see the module."""
+    """Return a key for reads, of a key and integers below 2**32, as `jax.random.fold_in` would."""
     for d in data:
-        key = split_read(key, (1,), start=d)[0]
+        key = _child(key, jnp.asarray(d, jnp.uint32))
     return key
 
 
-def split_read(key: Array, shape: tuple[int, ...], start: int | Array = 0) -> Array:
-    """Return an array of keys for reads, as `jax.random.split` would; see the module."""
-    size = jax.random.key_data(key).shape[-1]
-    index = jax.lax.iota(jnp.uint32, math.prod(shape) * size) + jnp.uint32(size) * jnp.asarray(start, jnp.uint32)
-    words = _words(key, ~index)  # numbers elements from above, noise counts from below
-    return jax.random.wrap_key_data(words.reshape(*shape, size), impl=jax.random.key_impl(key))
+def split_read(key: Array, shape: tuple[int, ...]) -> Array:
+    """Return an array of keys for reads, as `jax.random.split` would."""
+    return _child(key, jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape))
+
+
+def _child(key: Array, data: Array) -> Array:
+    """Return the keys of `data`, an integer each, of any shape."""
+    seed = jax.random.key_data(key)
+    own = _hash(seed ^ jax.lax.iota(jnp.uint32, seed.shape[-1]))  # the words of a key never mix alike
+    words = _hash(own ^ _hash(data + jnp.uint32(0x9E3779B9))[..., None])
+    return jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
 
 
 def _words(key: Array, index: Array) -> Array:

@@ -69,11 +69,11 @@ class DAC(Record):
     noise: Array | float | None = leaf(default=None, ge=0)
     asymmetry: Array | float | None = leaf(default=None)
 
-    def __call__(self, key: Array | None, x: Array) -> Array:
-        """Return the voltages of inputs `x`, any shape, in units of the read voltage."""
+    def __call__(self, key: Array | None, x: Array, first: int | Array = 0) -> Array:
+        """Return the voltages of inputs `x`, in units of the read voltage; `first` as in noise drawn in parts."""
         x = convert(x, self.bits, self.bound)
         if self.noise is not None and key is not None:
-            x = x + self.noise * read_normal(key, x.shape, x.dtype)
+            x = x + self.noise * read_normal(key, x.shape, x.dtype, first)
         return _asymmetric(x, self.asymmetry)
 
 
@@ -83,7 +83,7 @@ class ADC(Record):
 
     Attributes:
       bits: resolution, a real number > 1; `None` is infinite.
-      bound: largest output, in units of one full-scale cell.
+      bound: largest output, in full-scale weights: for differential pairs, in full-scale cells.
       asymmetry: negative outputs are multiplied by `1 - asymmetry`, before output noise and conversion; or `None`.
     """
 
@@ -143,9 +143,8 @@ class AbsMax(InputScaling):
     cap: Array | float | None = leaf(default=None, gt=0)
 
     def ranges(self, x: Array) -> Array:
-        """Return the divisor of each vector, shape `[..., 1]`, of `x [..., rows]`; 1 for a vector of zeros."""
+        """Return the divisor of each vector, shape `[..., 1]`, of `x [..., rows]`; 0 for a vector of zeros."""
         peak = jnp.max(jnp.abs(x), axis=-1, keepdims=True)
-        peak = jnp.where(peak > 0, peak, 1.0)
         return peak if self.cap is None else jnp.minimum(peak, self.cap)
 
 
@@ -184,6 +183,8 @@ clip_to_range.defvjp(_clip_fwd, _clip_bwd)
 @jax.custom_vjp
 def decay_range(range: Array, x: Array, decay: Array | float, coverage: Array | float) -> Array:
     """Return `range`, adding `decay * range` to its gradient while more than `coverage` of `x` lies within.
+
+    The published rule adds it once for each call, whatever the scale of the loss.
 
     Args:
       range: scalar, in the unit of `x`.

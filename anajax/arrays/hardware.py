@@ -57,7 +57,8 @@ class Hardware(Record):
       compensation: drift compensation, or `None`.
       modifier: what hardware-aware training adds to the weights, or `None`.
       backward: gradients of hardware-aware training (of a read without a chip): `"exact"`, or `"ideal"`, those
-        of `x @ weights` whatever the forward pass did, as published recipes train; the hardware then gets none.
+        of a plain matrix product with the weights as modified for this step, whatever else the forward pass did,
+        as published recipes train; the hardware then gets none.
     """
 
     device: Device = leaf(default=None)

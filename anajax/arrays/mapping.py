@@ -21,7 +21,7 @@ class Mapping(Record):
 
     Attributes:
       scale_by: what shares one digital scale: `"column"` (of an array), `"array"`, or `"none"` when weights
-        are already fractions of the window, within [-1, 1].
+        are already fractions of the window, within [-1, 1]; what training drives beyond saturates there.
       fill: fraction of the window that the largest weight uses.
     """
 
@@ -89,14 +89,14 @@ class Differential(Mapping):
 
     def _shares(self, weights: Array) -> list[Array]:
         """Split weights in [-1, 1] into each pair's own weight in [-1, 1]."""
-        f = jnp.asarray(self.significance)
+        f = jnp.asarray(self.significance) / jnp.sum(jnp.asarray(self.significance))
         if f.shape[0] == 1:
             return [weights]
-        left, sign, shares = jnp.abs(weights) * f.sum(), jnp.sign(weights), []
-        for k in range(f.shape[0]):
-            part = jnp.minimum(left, f[k])
-            left = left - part
-            shares.append(sign * part / f[k])
+        ends = jnp.cumsum(f)
+        shares = [jnp.clip(weights, -ends[0], ends[0]) / f[0]]
+        for k in range(1, f.shape[0]):
+            beyond = jnp.clip(weights, -ends[k], ends[k]) - jnp.clip(weights, -ends[k - 1], ends[k - 1])
+            shares.append(beyond / f[k])
         return shares
 
     def encode(self, device: Device, weights: Array) -> Array:
@@ -149,7 +149,7 @@ class Offset(Mapping):
 def grid(rows: int, cols: int, array_shape: tuple[int, int] | None) -> tuple[int, int, int, int]:
     """Return `(n_rows, n_cols, rows, cols)`: how many arrays a matrix needs, and how much of each it uses.
 
-    The matrix is cut evenly: 784 rows on arrays of 512 use 392 of each of two.
+    The matrix is cut as evenly as whole rows allow: 784 rows on arrays of 512 use 392 of each of two.
     """
     most = (rows, cols) if array_shape is None else array_shape
     n_rows, n_cols = math.ceil(rows / most[0]), math.ceil(cols / most[1])

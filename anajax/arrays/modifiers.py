@@ -1,8 +1,8 @@
 """Weight modifiers of hardware-aware training: the noise that training sees in the place of a chip.
 
 They act on weights as fractions of the window, only while a model trains. `per="step"` draws one matrix for
-a whole batch; `per="example"` gives every example its own draw, as one normal on each output with the
-same mean and variance, which costs far less than a matrix each.
+a whole batch; `per="example"` gives every input vector its own draw (in a convolution, every patch), as one
+normal on each output with the same mean and variance, which costs far less than a matrix each.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from jax import Array
 
 from anajax._random import read_normal
 from anajax._record import Numbers, Record, leaf, record, static
+from anajax.arrays.converters import quantize
 
 if TYPE_CHECKING:
     from anajax.arrays.hardware import Hardware
@@ -33,6 +34,10 @@ class Modifier(Record):
     def std(self, hardware: Hardware, weights: Array) -> Array:
         """Return the standard deviation of each weight's noise, `[rows, cols]`, or one number for all."""
         raise NotImplementedError
+
+    def mean(self, weights: Array) -> Array:
+        """Return the mean of the modified weights, any shape."""
+        return weights
 
     def modify(self, key: Array, hardware: Hardware, weights: Array) -> Array:
         """Return the weights that a step trains with, `[rows, cols]`."""
@@ -112,7 +117,9 @@ class DeviceNoise(Modifier):
         target = mapping.encode(device, weights)
         cells = device.program(None, device.fabricate(None, target.shape), target)
         variance = device.programming_noise(target) ** 2 + device.read_noise(cells, self.time) ** 2
-        return self.scale * jnp.sqrt(mapping.decode_variance(device, variance))
+        total = mapping.decode_variance(device, variance)
+        noisy = total > 0  # the root has no slope at zero
+        return self.scale * jnp.where(noisy, jnp.sqrt(jnp.where(noisy, total, 1.0)), 0.0)
 
 
 @record
@@ -131,11 +138,13 @@ class Discretize(Modifier):
         """Return `sigma`, or zero."""
         return jnp.asarray(0.0 if self.sigma is None else self.sigma, weights.dtype)
 
-    def modify(self, key: Array, hardware: Hardware, weights: Array) -> Array:
-        """Return rounded weights, `[rows, cols]`."""
-        from anajax.arrays.converters import quantize
+    def mean(self, weights: Array) -> Array:
+        """Return rounded weights; an even number of levels has none at zero."""
+        return quantize(weights + 1, 2 / (self.levels - 1), 2.0) - 1  # levels at both ends, -1 and 1
 
-        rounded = quantize(weights + 1, 2 / (self.levels - 1), 2.0) - 1  # levels at both ends, -1 and 1
+    def modify(self, key: Array, hardware: Hardware, weights: Array) -> Array:
+        """Return rounded weights, `[rows, cols]`, with noise if `sigma` is given."""
+        rounded = self.mean(weights)
         return rounded if self.sigma is None else super().modify(key, hardware, rounded)
 
 
@@ -152,6 +161,10 @@ class DropConnect(Modifier):
     def std(self, hardware: Hardware, weights: Array) -> Array:
         """Return the standard deviation that dropping gives a weight, about its mean."""
         return jnp.sqrt(self.probability * (1 - self.probability)) * jnp.abs(weights)
+
+    def mean(self, weights: Array) -> Array:
+        """Return the weights times the probability to stay."""
+        return (1 - self.probability) * weights
 
     def modify(self, key: Array, hardware: Hardware, weights: Array) -> Array:
         """Return weights of which some are zero, `[rows, cols]`."""

@@ -1,7 +1,8 @@
 """Nonidealities of one analog matrix-vector multiplication, between the DAC and the ADC.
 
-Currents are in full-scale cells, inputs in units of the read voltage, so that the dimensionless numbers of
-the literature keep their values. What differs from output to output is fixed for the life of a chip: it is
+Currents are in full-scale weights (for differential pairs: in full-scale cells), inputs in units of the read
+voltage, so that the dimensionless numbers of the literature, which are those of pairs whose idle partner stays
+at zero conductance, keep their values. What differs from output to output is fixed for the life of a chip: it is
 a standard score `[cols]`, made by `fabricate`; without a chip it is zero.
 """
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from anajax._random import read_normal, split_read
 from anajax._record import Record, leaf, record, static
 from anajax.arrays.converters import AbsMax, FixedRange, LearnedRange, clip_to_range, decay_range
 from anajax.arrays.hardware import DriftCompensation, Hardware
-from anajax.arrays.mapping import cut, grid
+from anajax.arrays.mapping import cut, grid, join
 from anajax.arrays.wires import correction_dot
 from anajax.devices import Cells
 
@@ -107,7 +107,9 @@ def settle(key: Array | None, hardware: Hardware, tile: Tile, weights: Array, ti
     """
     weights = _checked_weights(weights)
     _check.in_range(time, "time", ge=0)
+    _check.shape(jnp.asarray(time), "time", "", "One call settles arrays at one time; map over times")
     arrays = cut(weights, hardware.array_shape)
+    _check_tile(tile, hardware, arrays)
     scale = hardware.mapping.scales(arrays)
     normalised = _checked_fractions(hardware, arrays / scale[..., None, :])
     present = cut(jnp.ones_like(weights), hardware.array_shape)
@@ -133,7 +135,7 @@ def settle(key: Array | None, hardware: Hardware, tile: Tile, weights: Array, ti
     return Effective(
         weights=frozen,
         scale=scale * factor,
-        outputs=tile.outputs,
+        outputs={n: score * present[:, :, 0, :] for n, score in tile.outputs.items()},
         shape=weights.shape,
     )
 
@@ -149,14 +151,16 @@ def unprogrammed(key: Array | None, hardware: Hardware, weights: Array) -> Effec
     weights = _checked_weights(weights)
     arrays = cut(weights, hardware.array_shape)
     scale = hardware.mapping.scales(arrays)
-    arrays = arrays / scale[..., None, :]
+    arrays = _saturated(hardware, arrays / scale[..., None, :])
     modifier, variance = hardware.modifier, None
     if modifier is not None and key is not None:
         if modifier.per == "step":
             keys = jax.random.split(key, arrays.shape[:2])
             arrays = jax.vmap(jax.vmap(lambda k, w: modifier.modify(k, hardware, w)))(keys, arrays)
+            arrays = arrays * cut(jnp.ones_like(weights), hardware.array_shape)  # no noise on what pads
         else:
             variance = jax.vmap(jax.vmap(lambda w: modifier.std(hardware, w) ** 2))(arrays)
+            arrays = modifier.mean(arrays)
     return Effective(weights=arrays, variance=variance, scale=scale, outputs={}, shape=weights.shape)
 
 
@@ -187,26 +191,31 @@ def aware_mvm(
     if hardware.backward == "exact":
         return mvm(read_key, hardware, unprogrammed(noise_key, hardware, weights), x, input_range)
     fixed = jax.lax.stop_gradient((hardware, weights, x, input_range))
-    y = mvm(read_key, fixed[0], unprogrammed(noise_key, fixed[0], fixed[1]), fixed[2], fixed[3])
+    effective = unprogrammed(noise_key, fixed[0], fixed[1])
+    y = mvm(read_key, fixed[0], effective, fixed[2], fixed[3])
     if isinstance(hardware.inputs, LearnedRange):
-        input_range = decay_range(jnp.asarray(input_range), x, hardware.inputs.decay, hardware.inputs.coverage)
+        input_range = jnp.maximum(jnp.asarray(input_range), 0.0)
+        input_range = decay_range(input_range, x, hardware.inputs.decay, hardware.inputs.coverage)
         x = clip_to_range(x, input_range)
-    return y + _no_value(x, weights)
+    used = fixed[1]
+    if hardware.modifier is not None and noise_key is not None:  # inputs see the weights of the forward pass
+        used = join(effective.weights * effective.scale[..., None, :], *weights.shape)
+    return y + _no_value(x, weights, used)
 
 
 @jax.custom_vjp
-def _no_value(x: Array, w: Array) -> Array:
-    """Return zeros, with the gradient of `x @ w`."""
+def _no_value(x: Array, w: Array, used: Array) -> Array:
+    """Return zeros, with the gradient of `x @ w` for `w`, and that of `x @ used` for `x`."""
     return jnp.zeros((*x.shape[:-1], w.shape[-1]), jnp.result_type(x, w))
 
 
-def _no_value_fwd(x, w):
-    return _no_value(x, w), (x, w)
+def _no_value_fwd(x, w, used):
+    return _no_value(x, w, used), (x, used)
 
 
 def _no_value_bwd(saved, g):
-    x, w = saved
-    return g @ w.T, x.reshape(-1, x.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+    x, used = saved
+    return g @ used.T, x.reshape(-1, x.shape[-1]).T @ g.reshape(-1, g.shape[-1]), jnp.zeros_like(used)
 
 
 _no_value.defvjp(_no_value_fwd, _no_value_bwd)
@@ -239,14 +248,18 @@ def mvm(
         if input_range is None:
             raise ValueError("hardware.inputs is LearnedRange: mvm needs input_range, the range learned")
         input_range = jnp.asarray(input_range, x.dtype)
+        input_range = jnp.maximum(input_range, 0.0)  # a range that training drove below zero lets nothing in
         input_range = decay_range(input_range, flat, hardware.inputs.decay, hardware.inputs.coverage)
 
-    def block(keys: Array | None, x: Array) -> Array:
-        scaled, divisor = _scale_inputs(hardware, x, input_range)
-        return _arrays_mvm(keys, hardware, effective, scaled) * divisor
+    # threefry once, here: its keys are in memory, while hashed ones would be hashed again for every number drawn
+    shape = (*effective.weights.shape[:2], 3)  # of each array: input, weight and output noise
+    keys = None if key is None else jax.random.split(key, shape)
 
-    keys_shape = (*effective.weights.shape[:2], 3)  # of each array: input, weight, and output noise
-    return _in_blocks(block, key, keys_shape, flat).reshape(*x.shape[:-1], cols)
+    def block(first: Array, x: Array) -> Array:
+        scaled, divisor = _scale_inputs(hardware, x, input_range)
+        return _arrays_mvm(keys, first, hardware, effective, scaled) * divisor
+
+    return _in_blocks(block, flat).reshape(*x.shape[:-1], cols)
 
 
 def read(
@@ -264,26 +277,32 @@ def read(
     return mvm(read_key, hardware, effective, x, input_range)
 
 
-def _in_blocks(
-    f: Callable[[Array | None, Array], Array], key: Array | None, keys_shape: tuple[int, ...], x: Array
-) -> Array:
-    """Apply `f(keys, x)` to blocks of the vectors `x [n, rows]`, one after the other, with keys of their own.
+def _in_blocks(f: Callable[[Array, Array], Array], x: Array) -> Array:
+    """Apply `f(first, x)` to blocks of the vectors `x [n, rows]`, one after the other; `first` is a block's first.
 
     On a CPU what a block makes stays in the cache: twice as fast as all at once.
     """
     n = x.shape[0]
     count = max(1, math.ceil(n / (_BLOCK if jax.default_backend() == "cpu" else 64 * _BLOCK)))
-    # threefry once, here: its keys are in memory, while hashed ones would be hashed again for every number drawn
-    keys = None if key is None else jax.random.split(key, (count, *keys_shape))
     if count == 1:
-        return f(None if keys is None else keys[0], x)
+        return f(jnp.zeros((), jnp.uint32), x)
     size = math.ceil(n / count)
     blocks = jnp.pad(x, ((0, count * size - n), (0, 0))).reshape(count, size, -1)
-    y = jax.lax.map(lambda part: f(*part), (keys, blocks))
+    y = jax.lax.map(lambda part: f(*part), (size * jnp.arange(count, dtype=jnp.uint32), blocks))
     return y.reshape(count * size, -1)[:n]
 
 
-def _arrays_mvm(keys: Array | None, hardware: Hardware, effective: Effective, x: Array) -> Array:
+class _Noise(NamedTuple):
+    """What one array draws from: keys of input, weight and output noise, and the index of its first vector."""
+
+    keys: Array
+    first: Array
+
+    def normal(self, which: int, like: Array) -> Array:
+        return read_normal(self.keys[which], like.shape, like.dtype, self.first)
+
+
+def _arrays_mvm(keys: Array | None, first: Array, hardware: Hardware, effective: Effective, x: Array) -> Array:
     """All arrays of a matrix: inputs `x [n, rows]`, outputs `[n, cols]`; partial sums add in digital."""
     n_rows, n_cols, r, c = effective.weights.shape
     rows, cols = effective.shape
@@ -295,8 +314,8 @@ def _arrays_mvm(keys: Array | None, hardware: Hardware, effective: Effective, x:
         )
         block = jax.lax.dynamic_slice_in_dim(x, i * r, r, axis=1)
         weights, variance, scale, outputs = part
-        key = None if keys is None else keys[i, j]
-        return _array_mvm(key, hardware, weights, variance, scale, outputs, block)
+        noise = None if keys is None else _Noise(keys[i, j], first)
+        return _array_mvm(noise, hardware, weights, variance, scale, outputs, block)
 
     if n_rows * n_cols <= _UNROLLED:  # separate matrix products are twice as fast as a batched one on a CPU
         columns = [functools.reduce(jnp.add, [one(i, j) for i in range(n_rows)]) for j in range(n_cols)]
@@ -311,7 +330,7 @@ def _arrays_mvm(keys: Array | None, hardware: Hardware, effective: Effective, x:
 
 
 def _array_mvm(
-    keys: Array | None,
+    noise: _Noise | None,
     hardware: Hardware,
     weights: Array,
     variance: Array | None,
@@ -323,18 +342,18 @@ def _array_mvm(
     divisor = jnp.ones((), x.dtype)
     if isinstance(hardware.inputs, AbsMax):
         divisor = hardware.inputs.ranges(x)
-        x = x / divisor
+        x = x / jnp.where(divisor > 0, divisor, 1.0)  # a vector of zeros reads as exactly zero
     if hardware.halvings:
-        factor = _halve(keys, hardware, weights, variance, outputs, x)
+        factor = _halve(noise, hardware, weights, variance, outputs, x)
         x, divisor = x / factor, divisor * factor
-    y = _currents(keys, hardware, weights, variance, outputs, x)
+    y = _currents(noise, hardware, weights, variance, outputs, x)
     if hardware.adc is not None:
         y = hardware.adc(y)
     return y * (divisor * scale)
 
 
 def _currents(
-    keys: Array | None,
+    noise: _Noise | None,
     hardware: Hardware,
     weights: Array,
     variance: Array | None,
@@ -343,25 +362,25 @@ def _currents(
 ) -> Array:
     """Return what the ADC sees, in full-scale cells."""
     if hardware.dac is not None:
-        x = hardware.dac(None if keys is None else keys[0], x)
+        x = hardware.dac(None if noise is None else noise.keys[0], x, 0 if noise is None else noise.first)
     y = x @ weights
     if hardware.wires is not None:
         y = hardware.wires(weights, x, y)
     if hardware.read_voltage is not None:
         y = hardware.read_voltage(x, y, outputs.get("read_voltage", 0.0))
 
-    noise = None if keys is None else _weight_noise(hardware, weights, variance, x)
+    spread = None if noise is None else _weight_noise(hardware, weights, variance, x)  # variance not yet added
     shaped = hardware.nonlinearity is not None or (hardware.adc is not None and hardware.adc.asymmetry is not None)
     if shaped:
-        if keys is not None and noise is not None:
-            y = y + _root(noise) * read_normal(keys[1], y.shape, y.dtype)
-            noise = None
+        if noise is not None and spread is not None:
+            y = y + _root(spread) * noise.normal(1, y)
+            spread = None
         y = _shape_outputs(hardware, outputs, y)
-    if keys is not None and hardware.output_noise is not None:
+    if noise is not None and hardware.output_noise is not None:
         level = hardware.output_noise.level(outputs.get("output_noise", 0.0)) ** 2
-        noise = level if noise is None else noise + level
-    if keys is not None and noise is not None:
-        y = y + _root(noise) * read_normal(keys[2], y.shape, y.dtype)
+        spread = level if spread is None else spread + level
+    if noise is not None and spread is not None:
+        y = y + _root(spread) * noise.normal(2, y)
     return y
 
 
@@ -374,7 +393,7 @@ def _shape_outputs(hardware: Hardware, outputs: dict[str, Array], y: Array) -> A
     return y if asymmetry is None else jnp.where(y < 0, y * (1 - asymmetry), y)
 
 
-def _halve(keys, hardware, weights, variance, outputs, x):
+def _halve(noise, hardware, weights, variance, outputs, x):
     """Bound management: the power of two, for each input vector `[n, 1]`, at which no output is out of bound.
 
     Searches with the noise of the read that follows, so that what was accepted is what is read.
@@ -382,7 +401,7 @@ def _halve(keys, hardware, weights, variance, outputs, x):
     fixed = jax.lax.stop_gradient((hardware, weights, variance, outputs, x))
 
     def too_large(factor: Array) -> Array:
-        y = _currents(keys, *fixed[:4], fixed[4] / factor)
+        y = _currents(noise, *fixed[:4], fixed[4] / factor)
         return jnp.any(jnp.abs(y) > fixed[0].adc.bound, axis=-1, keepdims=True)
 
     def again(carry: tuple[Array, Array]) -> Array:
@@ -403,8 +422,8 @@ def _scale_inputs(hardware: Hardware, x: Array, input_range: Array | float | Non
         return x / inputs.range, inputs.range
     if isinstance(inputs, LearnedRange):
         assert input_range is not None  # checked by mvm
-        bound = jax.lax.stop_gradient(input_range)
-        return clip_to_range(x, jnp.asarray(input_range)) / bound, bound
+        bound = jax.lax.stop_gradient(jnp.asarray(input_range))
+        return clip_to_range(x, jnp.asarray(input_range)) / jnp.where(bound > 0, bound, 1.0), bound
     return x, 1.0
 
 
@@ -460,12 +479,31 @@ def _checked_weights(weights: Array) -> Array:
     return weights
 
 
+def _check_tile(tile: Tile, hardware: Hardware, arrays: Array) -> None:
+    n_rows, n_cols, r, c = arrays.shape
+    wanted = (n_rows, n_cols, *hardware.mapping.cells(r, c))
+    for name, score in tile.cells.scores.items():
+        if score.shape != wanted:
+            raise ValueError(
+                f"tile must have been programmed for these weights and this mapping: cells of shape {wanted};"
+                f" got scores {name!r} of shape {score.shape}"
+            )
+
+
 def _checked_fractions(hardware: Hardware, fractions: Array) -> Array:
-    if hardware.mapping.scale_by == "none" and _check.is_concrete(fractions):
-        peak = float(jnp.max(jnp.abs(fractions)))
+    known = _check.is_concrete(fractions) and _check.is_concrete(hardware.mapping.fill)
+    if hardware.mapping.scale_by == "none" and known:
+        peak = float(jnp.max(jnp.abs(fractions)) / hardware.mapping.fill)
         if peak > 1 + 1e-6:
             raise ValueError(
                 f"weights must lie within [-1, 1] where mapping.scale_by='none'; got {peak:g}."
                 " Clip them, or let the mapping scale by 'column' or 'array'"
             )
-    return fractions
+    return _saturated(hardware, fractions)
+
+
+def _saturated(hardware: Hardware, fractions: Array) -> Array:
+    """Clip weights that are taken as they are at the window: a cell has no conductance beyond."""
+    if hardware.mapping.scale_by != "none":
+        return fractions
+    return jnp.clip(fractions, -hardware.mapping.fill, hardware.mapping.fill)

@@ -89,8 +89,8 @@ class Device(Record):
         Returns:
           Cells that hold `target` and fresh programming scores.
         """
-        scores = _draw(key, self.program_scores, target.shape)
-        return cells.replace(target=target, scores={**cells.scores, **scores})
+        kept = {name: score for name, score in cells.scores.items() if name not in self.program_scores}
+        return cells.replace(target=target, scores=kept | _draw(key, self.program_scores, target.shape))
 
     def programming_noise(self, target: Array) -> Array:
         """Return the standard deviation of the conductance [S] after programming to `target` [S]."""

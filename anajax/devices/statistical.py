@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
+from anajax import _check
 from anajax._record import Numbers, leaf, record
 from anajax.devices.curves import Curve
 from anajax.devices.device import Cells, Device, _programmed
@@ -54,6 +55,13 @@ class PCM(Device):
 
     life_scores = ("drift",)
     program_scores = ("program",)
+
+    def check(self) -> None:
+        """Check the window, and that a read is over before drift starts to count."""
+        super().check()
+        known = _check.is_concrete(self.t_0) and _check.is_concrete(self.t_read)
+        if known and not jnp.all(self.t_0 >= self.t_read):
+            raise ValueError(f"PCM.t_0 must be at least t_read; got t_0={self.t_0} s, t_read={self.t_read} s")
 
     def programming_noise(self, target: Array) -> Array:
         """Return the standard deviation [S] of programming to `target` [S]."""
@@ -200,4 +208,4 @@ class CMORRAM(Device):
         on = log > 0
         root = jnp.where(on, jnp.sqrt(jnp.where(on, log, 1.0)), 0.0)
         # log10 of a conductance below 1 uS would be a negative spread
-        return self.read_slope * jnp.maximum(jnp.log10(self.conductance(cells, time) / 1e-6), 0.0) * root
+        return self.read_slope * jnp.log10(jnp.maximum(self.conductance(cells, time) / 1e-6, 1.0)) * root

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.nnx.tracers import current_jax_trace
 from jax import Array
 
 from anajax import arrays
@@ -49,6 +50,7 @@ class Context:
     chip: Tile | Effective | None = None
     calls: int = 0
     inputs: list[Array] | None = None
+    trace: Any = None
 
     def keys(self, key: Array | None) -> tuple[Array | None, Array | None]:
         """Return the keys of one call: for the frozen noise of settling, and for what is fresh.
@@ -57,7 +59,13 @@ class Context:
         """
         self.calls += 1
         n = self.calls if key is None else 1
-        key = self.key if key is None else key
+        if key is None:
+            key = self.key
+            if key is not None and self.trace != current_jax_trace():
+                raise ValueError(
+                    "an analog layer inside a transformation of its own (scan, vmap, jit, remat within the model) would"
+                    " repeat one noise for every step or example: pass it key= there"
+                )
         if key is None:
             return None, None
         return frozen_key(key), fold_read(key, n)
@@ -89,6 +97,10 @@ class AnalogLayer:
             hardware = Hardware()
         if not isinstance(hardware, Hardware):
             raise TypeError(f"hardware must be a Hardware; got {type(hardware).__name__}")
+        unused = {"precision": None, "preferred_element_type": None, "dot_general": jax.lax.dot_general}
+        for name, default in (unused | {"conv_general_dilated": jax.lax.conv_general_dilated}).items():
+            if getattr(self, name, default) is not default:
+                raise ValueError(f"{name} is not supported by analog layers; got {getattr(self, name)!r}")
         self.kernel = Kernel(self.kernel.get_value(), **self.kernel.get_metadata())
         self.hardware = Spec(hardware)
         self.chip = Chip(None)
@@ -155,7 +167,7 @@ class AnalogLayer:
         y = jnp.moveaxis(y, 0, -2).reshape(*inputs.shape[:-2], -1)
         if self.output_scale is not None:
             y = y * self.output_scale[...]
-        return y if bias is None else y + bias
+        return (y if bias is None else y + bias).astype(inputs.dtype)
 
 
 class Linear(AnalogLayer, nnx.Linear):

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 from flax import nnx
+from flax.nnx.tracers import current_jax_trace
 from jax import Array
 
 from anajax._random import fold_read
@@ -115,6 +116,7 @@ class Apply:
                 time=time,
                 chip=None if chip is None else chip[name],
                 inputs=None if inputs is None else inputs.setdefault(name, []),
+                trace=current_jax_trace(),
             )
         _reseed(model, key)
         return model
@@ -239,7 +241,9 @@ def _reseed(model: nnx.Module, key: Array | None) -> None:
 
 def _same(a: Hardware, b: Hardware) -> bool:
     one, other = jax.tree.flatten(a), jax.tree.flatten(b)
-    return one[1] == other[1] and all(x is y or bool((x == y).all()) for x, y in zip(one[0], other[0], strict=True))
+    return one[1] == other[1] and all(
+        x is y or (x.shape == y.shape and bool((x == y).all())) for x, y in zip(one[0], other[0], strict=True)
+    )
 
 
 def _check_names(what: str, given: dict[str, Any], names: list[str]) -> None:

@@ -111,7 +111,7 @@ def init_input_ranges(apply: Apply, params: Any, batches: Iterable[Any], alpha: 
         raise ValueError("batches is empty: input ranges are initialised from at least one batch")
     model = apply.merge(params, Hardware(), **kwargs)
     for name, layer in layers(model):
-        if layer.input_range is not None:
+        if layer.input_range is not None and float(total[name]) > 0:  # inputs that are all zero tell nothing
             layer.input_range.set_value((alpha * total[name] / count).astype(layer.input_range.get_value().dtype))
     return nnx.split(model, nnx.Param, ...)[1]
 

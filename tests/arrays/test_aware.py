@@ -19,6 +19,7 @@ from anajax.arrays import (
     mvm,
     unprogrammed,
 )
+from anajax.arrays.mapping import join
 from anajax.devices import presets as devices
 from anajax.testing import check_gradients, check_moments
 
@@ -121,7 +122,10 @@ def test_ideal_backward_keeps_the_value_and_takes_the_gradient_of_the_matrix(inp
     inside = (jnp.abs(x) < 0.8) if r else jnp.ones(x.shape, bool)
     clipped = jnp.clip(x, -0.8, 0.8) if r else x
     np.testing.assert_allclose(dw, clipped.T @ g, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(dx, jnp.where(inside, g @ w.T, 0.0), rtol=1e-4, atol=1e-5)
+    modified = unprogrammed(k_w, ideal, w)  # inputs see the weights of the forward pass, noise included
+    used = join(modified.weights * modified.scale[..., None, :], *w.shape)
+    np.testing.assert_allclose(dx, jnp.where(inside, g @ used.T, 0.0), rtol=1e-4, atol=1e-5)
+    assert float(jnp.abs(used - w).max()) > 0.05
     assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(dh))
 
 
