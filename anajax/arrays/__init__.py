@@ -25,12 +25,12 @@ from anajax.arrays.periphery import OutputNoise as OutputNoise
 from anajax.arrays.periphery import ReadVoltage as ReadVoltage
 from anajax.arrays.periphery import SShape as SShape
 from anajax.arrays.periphery import WeightNoise as WeightNoise
+from anajax.arrays.reads import aware_mvm as aware_mvm
+from anajax.arrays.reads import mvm as mvm
+from anajax.arrays.reads import read as read
 from anajax.arrays.tile import Effective as Effective
 from anajax.arrays.tile import Tile as Tile
-from anajax.arrays.tile import aware_mvm as aware_mvm
-from anajax.arrays.tile import mvm as mvm
 from anajax.arrays.tile import program as program
-from anajax.arrays.tile import read as read
 from anajax.arrays.tile import settle as settle
 from anajax.arrays.tile import unprogrammed as unprogrammed
 from anajax.arrays.wires import IRDrop as IRDrop

@@ -25,8 +25,8 @@ from anajax.arrays import (
     mvm,
     program,
     read,
+    reads,
     settle,
-    tile,
     unprogrammed,
 )
 from anajax.devices import PCM, Polynomial
@@ -95,28 +95,28 @@ def test_many_arrays_loop_as_few_unroll(monkeypatch, key):
     hardware = presets.standard_aimc().replace(array_shape=(4, 3))  # 3 x 2 arrays
     chip = program(key, hardware, w)
     few = jit_read(key, hardware, chip, w, x, HOUR, 2.0)
-    monkeypatch.setattr(tile, "_UNROLLED", 0)
+    monkeypatch.setattr(reads, "_UNROLLED", 0)
     np.testing.assert_allclose(jit_read(key, hardware, chip, w, x, HOUR, 2.0), few, rtol=1e-4, atol=1e-5)
 
 
 def test_large_batches_are_read_like_single_vectors(key):
     w, _ = case(key)
-    n = 2 * tile._BLOCK + 3
+    n = 2 * reads._BLOCK + 3
     x = jax.random.uniform(key, (n, 7), minval=-1.0)
     hardware = presets.standard_aimc().replace(array_shape=(4, 3), inputs=AbsMax())
     effective = settle(key, hardware, program(key, hardware, w), w)
     run = jax.jit(lambda x: mvm(None, hardware, effective, x))
     y = run(x)
     assert y.shape == (n, 5)
-    for i in (0, tile._BLOCK - 1, tile._BLOCK, n - 1):
+    for i in (0, reads._BLOCK - 1, reads._BLOCK, n - 1):
         np.testing.assert_allclose(y[i], run(x[i]), rtol=1e-4, atol=2e-3)
 
 
 def test_blocks_have_noise_of_their_own(key):
-    n = 2 * tile._BLOCK
+    n = 2 * reads._BLOCK
     hardware = Hardware(output_noise=OutputNoise(sigma=1.0))
     y = mvm(key, hardware, unprogrammed(None, hardware, jnp.zeros((2, 3))), jnp.zeros((n, 2)))
-    pairs = np.asarray(y[: tile._BLOCK] * y[tile._BLOCK :]).ravel()
+    pairs = np.asarray(y[: reads._BLOCK] * y[reads._BLOCK :]).ravel()
     z = pairs.mean() * np.sqrt(pairs.size)
     assert abs(z) < 4.5, "the two blocks are correlated"
 
