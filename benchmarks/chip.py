@@ -12,7 +12,7 @@ import argparse
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
+from network import analog, digital
 from timing import compare, show
 
 import anajax
@@ -35,23 +35,9 @@ def main() -> None:
     parser.add_argument("--data-dir")
     x = images(parser.parse_args().data_dir)
     hw = anajax.presets.standard_aimc()
-    rngs = nnx.Rngs(0)
-    model = nnx.Sequential(
-        nn.Linear(784, 256, hardware=hw, rngs=rngs),
-        nnx.relu,
-        nn.Linear(256, 128, hardware=hw, rngs=rngs),
-        nnx.relu,
-        nn.Linear(128, 10, hardware=hw, rngs=rngs),
-    )
-    apply, params, hw, _ = nn.split(model)
+    apply, params, hw, _ = analog(hw)
     params = nn.init_input_ranges(apply, params, [x[:1000]])
     key = jax.random.key(0)
-
-    def digital(params, x):
-        for k, part in ((0, params["layers"][0]), (1, params["layers"][2]), (2, params["layers"][4])):
-            x = x @ part["kernel"][...] + part["bias"][...]
-            x = nnx.relu(x) if k < 2 else x
-        return x
 
     @jax.jit
     def settled(params, hw, key):

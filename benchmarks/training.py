@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import jax
 import optax
-from flax import nnx
+from network import analog, digital
 from timing import compare, show
 
 import anajax
-from anajax import nn
 from anajax.arrays import Additive, DeviceNoise, FixedRange, PolynomialNoise
 
 STEPS = 50
@@ -19,24 +18,10 @@ STEPS = 50
 
 def main() -> None:
     hw = anajax.presets.standard_aimc()
-    rngs = nnx.Rngs(0)
-    model = nnx.Sequential(
-        nn.Linear(784, 256, hardware=hw, rngs=rngs),
-        nnx.relu,
-        nn.Linear(256, 128, hardware=hw, rngs=rngs),
-        nnx.relu,
-        nn.Linear(128, 10, hardware=hw, rngs=rngs),
-    )
-    apply, params, hw, _ = nn.split(model)
+    apply, params, hw, _ = analog(hw)
     x = jax.random.uniform(jax.random.key(1), (STEPS, 64, 784))
     y = jax.random.randint(jax.random.key(2), (STEPS, 64), 0, 10)
     tx = optax.adam(1e-3)
-
-    def digital(params, hw, x, key):
-        for k, part in ((0, params["layers"][0]), (1, params["layers"][2]), (2, params["layers"][4])):
-            x = x @ part["kernel"][...] + part["bias"][...]
-            x = nnx.relu(x) if k < 2 else x
-        return x
 
     def steps(forward):
         def step(carry, batch):
@@ -57,7 +42,8 @@ def main() -> None:
         )
         return lambda hw: lambda: run(params, hw, jax.random.key(0))
 
-    plain, aware = steps(digital), steps(lambda p, h, x, k: apply(p, h, x, key=k, train=True))
+    plain = steps(lambda params, hw, x, key: digital(params, x))
+    aware = steps(lambda p, h, x, k: apply(p, h, x, key=k, train=True))
     noisy = anajax.Hardware(inputs=FixedRange(), backward="ideal")
     candidates = {
         "plain step": plain(hw),
