@@ -116,8 +116,8 @@ def test_guides_show_code_that_runs():
 
 
 def test_docs_have_no_machine_paths_and_no_package_indices():
-    here = re.escape(ROOT.as_posix())
-    local = re.compile(rf"{here}|/home/|/root/|/tmp/|/Users/|[A-Z]:\\\\|/simple/|pypi\.|index-url|files\.pythonhosted")
+    here, homes = re.escape(ROOT.as_posix()), "home|root|tmp|Users"
+    local = re.compile(rf"{here}|/(?:{homes})/|[A-Z]:\\\\|/simple\b|pypi\.|index.url|files\.pythonhosted")
     sources = [*PAGES, *DOCS.glob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]
     for source in sources:
         found = local.search(source.read_text())

@@ -92,7 +92,7 @@ class ADC(Record):
     asymmetry: Array | float | None = leaf(default=None)
 
     def __call__(self, y: Array) -> Array:
-        """Return the digital values of currents `y`, any shape, in full-scale cells."""
+        """Return the digital values of currents `y`, any shape, in full-scale weights."""
         return convert(y, self.bits, self.bound)
 
 

@@ -35,7 +35,7 @@ class OutputNoise(Record):
     """Additive noise of the output stage, fresh for each MVM.
 
     Attributes:
-      sigma: standard deviation in full-scale cells.
+      sigma: standard deviation in full-scale weights.
       spread: relative spread of sigma from output to output, or `None`.
     """
 
@@ -87,7 +87,7 @@ class ReadVoltage(Record):
 
     Attributes:
       offset: spread of the relative voltage offset from output to output.
-      series_resistance: r, relative drop at a current of one full-scale cell.
+      series_resistance: r, relative drop at a current of one full-scale weight.
       reference: level of the implicit reference device, in full-scale weights.
     """
 

@@ -222,7 +222,7 @@ def _currents(
     outputs: dict[str, Array],
     x: Array,
 ) -> Array:
-    """Return what the ADC sees, in full-scale cells."""
+    """Return what the ADC sees, in full-scale weights."""
     if hardware.dac is not None:
         x = hardware.dac(None if noise is None else noise.keys[0], x, 0 if noise is None else noise.first)
     y = x @ weights
