@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from anajax import _check
-from anajax._random import read_normal
 from anajax._record import Record, leaf, record, static
 from anajax.arrays.hardware import DriftCompensation, Hardware
 from anajax.arrays.mapping import cut, grid
@@ -111,11 +110,7 @@ def settle(key: Array | None, hardware: Hardware, tile: Tile, weights: Array, ti
     def one(key: Array | None, cells: Cells, w: Array, present: Array) -> tuple[Array, Array]:
         device, mapping = hardware.device, hardware.mapping
         cells = cells.replace(target=mapping.encode(device, w))
-        mean = device.conductance(cells, time)
-        g = mean
-        if key is not None:
-            sigma = device.read_noise(cells, time)
-            g = jnp.maximum(mean + sigma * read_normal(key, mean.shape, mean.dtype), 0.0)
+        mean, g = device.conductance(cells, time), device.read(key, cells, time)
         factor = jnp.ones((), w.dtype)
         if hardware.compensation is not None:
             reference = w

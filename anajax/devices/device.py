@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from anajax import _check
+from anajax._random import read_normal
 from anajax._record import Record, leaf, record
 
 Shape = tuple[int, ...]
@@ -26,11 +27,21 @@ class Cells(Record):
     Attributes:
       scores: standard score of each cell by name, such as `"program"` or `"drift"`; unit normal draws. A
         score that is absent counts as zero: the mean cell.
-      target: conductance each cell was last programmed to [S], or `None` for virgin cells.
+      target: conductance each cell was last programmed to [S], or `None` for virgin or pulsed cells.
+      state: what pulses made of each cell, by name, such as `"x"`; `None` before the first pulse. It is realised:
+        another spec reads it as it is, and gets its own only by running the pulses again.
+      parts: cells of the devices that a compound cell is made of, by name; `None` for a single device.
     """
 
-    scores: dict[str, Array] = leaf()
+    scores: dict[str, Array] = leaf(default=None)
     target: Array | None = leaf(default=None)
+    state: dict[str, Array] | None = leaf(default=None)
+    parts: dict[str, Cells] | None = leaf(default=None)
+
+    def __post_init__(self) -> None:
+        if self.scores is None:
+            object.__setattr__(self, "scores", {})
+        super().__post_init__()
 
     def score(self, name: str) -> Array | float:
         """Return the scores called `name`, or 0 where they were never drawn."""
@@ -104,9 +115,41 @@ class Device(Record):
         """Return the standard deviation [S] of one read of each cell, `time` seconds after programming."""
         self._lacks("read_noise")
 
+    def read(self, key: Array | None, cells: Cells, time: Array | float = 0.0) -> Array:
+        """Return one read of each cell [S]: the mean with its read noise, never below zero.
+
+        Args:
+          key: random key, or `None` for the mean.
+          cells: the cells.
+          time: seconds since programming or since the last pulse.
+        """
+        g = self.conductance(cells, time)
+        if key is None:
+            return g
+        return jnp.maximum(g + self.read_noise(cells, time) * read_normal(key, g.shape, g.dtype), 0.0)
+
     def pulse(self, key: Array | None, cells: Cells, counts: Array) -> Cells:
-        """Apply `counts` identical pulses to each cell; the sign is the direction."""
+        """Apply `counts` identical pulses to each cell, with cycle-to-cycle noise.
+
+        Args:
+          key: random key, or `None` for the mean.
+          cells: the cells.
+          counts: signed numbers of pulses, broadcast to the cells: > 0 potentiates, < 0 depresses. A fraction of a
+            pulse has that fraction of its effect, so that aggregate updates are differentiable.
+        """
         self._lacks("pulse")
+
+    def step(self, cells: Cells, direction: Array | float) -> Array:
+        """Return the mean response of the state to one pulse, up where `direction` > 0, else down."""
+        self._lacks("step")
+
+    def reset(self, key: Array | None, cells: Cells, where: Array | bool = True) -> Cells:
+        """Return the cells, erased `where` this is true."""
+        self._lacks("reset")
+
+    def wait(self, key: Array | None, cells: Cells, seconds: Array | float) -> Cells:
+        """Return pulsed cells `seconds` later: leaked, diffused, aged."""
+        self._lacks("wait")
 
     def _lacks(self, method: str) -> NoReturn:
         able = sorted(c.__name__ for c in _subclasses(Device) if getattr(c, method) is not getattr(Device, method))
