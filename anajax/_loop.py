@@ -13,7 +13,6 @@ from jax import Array
 _KEPT = 16  # states kept on each of two levels: up to 16 * 16 steps are recomputed once each
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def iterate(step: Callable[..., Any], n: Array, x: Any, args: Any) -> Any:
     """Return `x` after `n` steps `x = step(k, x, args)`, k = 0 .. n - 1.
 
@@ -26,6 +25,11 @@ def iterate(step: Callable[..., Any], n: Array, x: Any, args: Any) -> Any:
       x: pytree of floating-point arrays.
       args: pytree; its floating-point leaves can be differentiated.
     """
+    return _iterate(step, n, x, args)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _iterate(step: Callable[..., Any], n: Array, x: Any, args: Any) -> Any:
     return _run(step, 0, n, x, args)
 
 
@@ -88,4 +92,4 @@ def _backward(step: Callable[..., Any], residuals: Any, dx: Any) -> Any:
     return None, dx, treedef.unflatten([next(moving) if f else None for f in floats])
 
 
-iterate.defvjp(_forward, _backward)
+_iterate.defvjp(_forward, _backward)

@@ -6,6 +6,8 @@ state how rarely they reject what is right; with a fixed key they either always 
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -170,7 +172,7 @@ def check_device(device: Device, key: Array) -> None:
 def _cells(device: Device, key: Array | None, shape: tuple[int, ...] = (3, 5)) -> Cells:
     made, programmed = (None, None) if key is None else jax.random.split(key)
     u = jnp.linspace(0.0, 1.0, math.prod(shape)).reshape(shape)
-    return device.program(programmed, device.fabricate(made, shape), device.g_min + device.window * u)
+    return device.program(programmed, device.fabricate(made, shape), device.g_min + (device.g_max - device.g_min) * u)
 
 
 def _seen(device: Device, cells: Cells, time: Array | float) -> dict[str, Array]:
@@ -186,12 +188,17 @@ def _close(a: Any, b: Any, device: Device) -> None:
     _same(a, b, 1e-4, 5e-5 * float(device.g_max))  # a square root near zero keeps half of float32's digits
 
 
+def _scored(cells: Cells, f: Callable[[Array], Array]) -> Cells:
+    """Return the cells, and those of their parts, with `f` of their scores."""
+    parts = {name: _scored(part, f) for name, part in (cells.parts or {}).items()}
+    return cells.replace(scores={name: f(x) for name, x in cells.scores.items()}, parts=parts or None)
+
+
 def _mean_cell(device: Device, key: Array) -> None:
     """Without a key, a cell is the one whose scores are all zero."""
-    zero = jax.tree.map(jnp.zeros_like, _cells(device, key).scores)
-    none = _cells(device, None)
+    none, zero = _cells(device, None), _scored(_cells(device, key), jnp.zeros_like)
     for time in TIMES:
-        _same(_seen(device, none, time), _seen(device, none.replace(scores=zero), time), absolute=1e-15)
+        _same(_seen(device, none, time), _seen(device, zero, time), absolute=1e-15)
 
 
 def _same_key(device: Device, key: Array) -> None:
@@ -215,12 +222,13 @@ def _vmap(device: Device, key: Array) -> None:
 
 
 def _physical(device: Device, key: Array) -> None:
-    """Conductances and spreads are finite, not negative, and shaped like the cells, at any time."""
+    """Conductances and spreads are finite, shaped like the cells, and not negative but where cells are subtracted."""
     for cells, shape in ((_cells(device, key, (20, 30)), (20, 30)), (_cells(device, None), (3, 5))):
         for time in TIMES:
             for name, x in _seen(device, cells, time).items():
                 assert x.shape == shape, f"{name} has shape {x.shape}, the cells {shape}"
-                good = np.isfinite(x) & (np.asarray(x) >= 0)
+                signed = name == "conductance" and float(device.g_min) < 0
+                good = np.isfinite(x) & ((np.asarray(x) >= 0) | signed)
                 assert good.all(), f"{name} at {time:g} s must be finite and >= 0; got {np.asarray(x)[~good][0]}"
 
 
@@ -233,24 +241,101 @@ def _pytree(device: Device, key: Array) -> None:
     _same(_seen(again, _cells(again, key), 10.0), _seen(device, _cells(device, key), 10.0))
 
 
+def _inside(device: Device) -> Device:
+    """Return the device with a lower end of its window where derivatives of logarithms and powers exist."""
+    fields = {f.name for f in dataclasses.fields(device)}  # type: ignore[arg-type]
+    return device.replace(g_min=jnp.maximum(device.g_min, 0.03 * device.g_max)) if "g_min" in fields else device
+
+
+def _four(device: Device, key: Array) -> Cells:
+    """Return four virgin cells with scores away from zero and from each other."""
+    made, programmed = jax.random.split(key)
+    count = itertools.count()
+    cells = device.program(programmed, device.fabricate(made, (4,)), jnp.full(4, device.g_max))
+    virgin = device.fabricate(made, (4,))
+    spread = jnp.asarray([0.31, -0.62, 0.87, -0.23])
+
+    def draw(x: Array) -> Array:
+        return spread * (1 - 0.4 * next(count))
+
+    scores = _scored(cells, draw)
+    return _with_scores(virgin, scores)
+
+
+def _with_scores(cells: Cells, scored: Cells) -> Cells:
+    parts = {name: _with_scores(part, (scored.parts or {})[name]) for name, part in (cells.parts or {}).items()}
+    return cells.replace(scores=scored.scores, parts=parts or None)
+
+
 def _gradients(device: Device, key: Array) -> None:
     """Compare derivatives by every field, target, score and time with central differences."""
-    g_max = float(device.g_max)
-    device = device.replace(g_min=jnp.maximum(device.g_min, 0.03 * g_max))
-    names = (*device.life_scores, *device.program_scores)
-    scores = {n: jnp.asarray([0.31, -0.62, 0.87, -0.23]) * (1 - 0.4 * k) for k, n in enumerate(names)}
+    device = _inside(device)
+    unit, cells = float(device.g_max), _four(device, key)
 
-    def seen(device: Device, share: Array, scores: dict[str, Array], time: Array) -> list[Array]:
-        cells = Cells(scores=scores, target=device.g_min + device.window * share)
-        return [x / g_max for x in _seen(device, cells, time).values()]
+    def seen(device: Device, share: Array, cells: Cells, time: Array) -> list[Array]:
+        target = device.g_min + (device.g_max - device.g_min) * share
+        return [x / unit for x in _seen(device, cells.aimed(target), time).values()]
 
-    slopes = check_gradients(seen, device, jnp.asarray([0.13, 0.37, 0.61, 0.83]), scores, 1.3e5)
+    slopes = check_gradients(seen, device, jnp.asarray([0.13, 0.37, 0.61, 0.83]), cells, 1.3e5)
     assert slopes["1"] > 0, "conductance must depend on the target"
+
+
+def _pulsed(device: Device, cells: Cells) -> bool:
+    try:
+        device.pulse(None, cells, jnp.zeros(()))
+    except NotImplementedError:
+        return False
+    return True
+
+
+def _pulses(device: Device, key: Array) -> None:
+    """Without noise, n pulses in one call are n calls; the same key gives the same bits; results are finite."""
+    cells = device.fabricate(key, (6,))
+    if not _pulsed(device, cells):
+        return
+    counts = jnp.asarray([3.0, -2.0, 0.0, 1.0, 3.0, -3.0])
+    at_once, one_by_one = device.pulse(None, cells, counts), cells
+    for k in range(3):
+        one_by_one = device.pulse(None, one_by_one, jnp.sign(counts) * (k < jnp.abs(counts)))
+    _close(device.conductance(at_once), device.conductance(one_by_one), device)
+    noisy = device.pulse(key, cells, counts)
+    _same(noisy, device.pulse(key, cells, counts))
+    _close(jax.jit(device.pulse)(key, cells, counts), noisy, device)
+    far = device.pulse(key, cells, jnp.asarray([300.0, -300.0, 40.0, -40.0, 7.0, -7.0]))
+    assert np.isfinite(device.conductance(far)).all(), "pulses must lead to finite conductances"
+
+
+def _pulse_gradients(device: Device, key: Array) -> None:
+    """Compare derivatives of what pulses lead to, by every field, score and count, with central differences."""
+    device = _inside(device)
+    unit, cells = float(device.g_max), _four(device, key)
+    if not _pulsed(device, cells):
+        return
+    cells = cells.aimed(device.g_min + (device.g_max - device.g_min) * jnp.asarray([0.4, 0.58, 0.55, 0.45]))
+
+    def seen(device: Device, counts: Array, cells: Cells) -> Array:
+        one, two, reading = jax.random.split(key, 3)
+        after = device.pulse(two, device.pulse(one, cells, counts), -0.3 * counts)
+        return device.read(reading, after, 10.0) / unit
+
+    slopes = check_gradients(seen, device, jnp.asarray([3.3, -2.6, 2.7, -1.2]), cells)
+    assert slopes["1"] > 0, "conductance must depend on the pulses"
 
 
 #: The battery, by name: each takes a device and a key, and raises `AssertionError`.
 device_checks: dict[str, Callable[[Device, Array], None]] = {
-    check.__name__[1:]: check for check in (_mean_cell, _same_key, _jit, _vmap, _physical, _pytree, _gradients)
+    check.__name__[1:]: check
+    for check in (
+        _mean_cell,
+        _same_key,
+        _jit,
+        _vmap,
+        _physical,
+        _pytree,
+        _gradients,
+        _pulses,
+        _pulse_gradients,
+    )
 }
 
 

@@ -4,7 +4,13 @@ from anajax._record import Record as Record
 from anajax._record import leaf as leaf
 from anajax._record import record as record
 from anajax._record import static as static
+from anajax.devices import conduction as conduction
 from anajax.devices import presets as presets
+from anajax.devices.compound import Compound as Compound
+from anajax.devices.compound import OneSidedPair as OneSidedPair
+from anajax.devices.compound import ReferencePair as ReferencePair
+from anajax.devices.compound import Significance as Significance
+from anajax.devices.compound import Vector as Vector
 from anajax.devices.curved_steps import ExpStep as ExpStep
 from anajax.devices.curved_steps import NeuroSim as NeuroSim
 from anajax.devices.curved_steps import PiecewiseStep as PiecewiseStep
@@ -24,6 +30,7 @@ from anajax.devices.linear_steps import LinearStep as LinearStep
 from anajax.devices.linear_steps import LineResponse as LineResponse
 from anajax.devices.linear_steps import SoftBounds as SoftBounds
 from anajax.devices.linear_steps import SoftBoundsPmax as SoftBoundsPmax
+from anajax.devices.phase_change import PartialSET as PartialSET
 from anajax.devices.pulsed import Arrhenius as Arrhenius
 from anajax.devices.pulsed import Drift as Drift
 from anajax.devices.pulsed import Endurance as Endurance
@@ -32,4 +39,5 @@ from anajax.devices.pulsed import Reference as Reference
 from anajax.devices.pulsed import StepResponse as StepResponse
 from anajax.devices.statistical import CMORRAM as CMORRAM
 from anajax.devices.statistical import PCM as PCM
+from anajax.devices.statistical import LogNormal as LogNormal
 from anajax.devices.statistical import Relaxing as Relaxing

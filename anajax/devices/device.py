@@ -47,6 +47,11 @@ class Cells(Record):
         """Return the scores called `name`, or 0 where they were never drawn."""
         return self.scores.get(name, 0.0)
 
+    def aimed(self, target: Array) -> Cells:
+        """Return the cells with a new target in the place of their state; what counts pulses goes on counting."""
+        kept = {name: x for name, x in (self.state or {}).items() if name in ("cycles", "turn", "polarity")}
+        return self.replace(target=target, state=kept or None)
+
 
 @record
 class Device(Record):
@@ -101,7 +106,7 @@ class Device(Record):
           Cells that hold `target` and fresh programming scores.
         """
         kept = {name: score for name, score in cells.scores.items() if name not in self.program_scores}
-        return cells.replace(target=target, scores=kept | _draw(key, self.program_scores, target.shape))
+        return cells.aimed(target).replace(scores=kept | _draw(key, self.program_scores, target.shape))
 
     def programming_noise(self, target: Array) -> Array:
         """Return the standard deviation of the conductance [S] after programming to `target` [S]."""
@@ -138,6 +143,10 @@ class Device(Record):
             pulse has that fraction of its effect, so that aggregate updates are differentiable.
         """
         self._lacks("pulse")
+
+    def symmetry_point(self, cells: Cells) -> Array:
+        """Return the state at which a pulse up and a pulse down cancel."""
+        self._lacks("symmetry_point")
 
     def step(self, cells: Cells, direction: Array | float) -> Array:
         """Return the mean response of the state to one pulse, up where `direction` > 0, else down."""

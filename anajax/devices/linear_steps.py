@@ -17,6 +17,7 @@ from anajax.devices.device import Cells
 from anajax.devices.pulsed import Realised, StepResponse, safe_sqrt
 
 _STEEPEST = 1e-6  # of what is left after one pulse that would overshoot its asymptote
+_GROWTH = 30.0  # logarithm of the growth of steps after which any state has long met a bound
 
 
 @record
@@ -43,12 +44,12 @@ class LineResponse(StepResponse):
 
     noise: str = static(default="multiplicative", choices=("multiplicative", "additive"))
     one_by_one: bool | None = static(default=None, choices=(None, False, True))
+    _apart: bool = static(default=False)  # what `one_by_one` comes to; decided anew whenever fields are replaced
 
     def check(self) -> None:
         """Check the window, and decide how pulses are applied."""
         super().check()
-        if self.one_by_one is None:
-            object.__setattr__(self, "one_by_one", self._coarse())
+        object.__setattr__(self, "_apart", self._coarse() if self.one_by_one is None else self.one_by_one)
 
     def line(self, cell: Realised, up: Array) -> tuple[Array, Array]:
         """Return `a` and `s <= 0` of the response `a + s x`, up where `up`."""
@@ -79,10 +80,11 @@ class LineResponse(StepResponse):
         return jnp.clip(x, cell["low"], cell["high"])
 
     def _many(self, key: Array | None, cell: Realised, x: Array, n: Array, up: Array) -> Array:
-        if self.one_by_one:
+        if self._apart:
             return super()._many(key, cell, x, n, up)
         a, s = self.line(cell, up)
         s = jnp.maximum(s, _STEEPEST - 1)  # one pulse that overshoots its asymptote lands there
+        n = jnp.minimum(n, _GROWTH / jnp.log1p(jnp.maximum(s, 1e-9)))  # steps that grow would overflow
         first = a + s * x
         end = x + first * _geometric(n, s)
         if key is None:
@@ -91,15 +93,17 @@ class LineResponse(StepResponse):
             std = self.additive(cell, up) * safe_sqrt(_geometric(n, s * (2 + s)))
         else:
             c2c = 0.0 if self.c2c is None else self.c2c
-            left = jnp.exp(n * jnp.log1p(s))
-            std = jnp.abs(first) * left * c2c / (1 + s) * safe_sqrt(_geometric(n, (s * c2c / (1 + s)) ** 2))
+            q = (s * c2c / (1 + s)) ** 2
+            left = jnp.exp(n * (jnp.log1p(s) + jnp.log1p(q) / 2))  # root of what is left of E (x - asymptote)**2
+            std = jnp.abs(first) * left * c2c / (1 + s) * safe_sqrt(_geometric(n, -q / (1 + q)) / (1 + q))
         return end + std * jax.random.normal(key, x.shape, x.dtype)
 
     def _coarse(self) -> bool:
         """Return whether the mean cell's noise, at a bound or in one step, is a sizeable part of the window.
 
-        At a bound, drift d into it and noise sigma make a layer of sigma**2 / 2 d; a restoring slope s one of
-        sigma / sqrt(2 |s|). Without concrete numbers the answer is yes: slower, and right.
+        At either bound, drift d into it or away from it and noise sigma make a layer of sigma**2 / 2 d; a slope s
+        one of sigma / sqrt(2 |s|). Steps that grow stretch the layer that they start from as they grow themselves.
+        Without concrete numbers the answer is yes: slower, and right.
         """
         if self.c2c is None:
             return False
@@ -108,14 +112,14 @@ class LineResponse(StepResponse):
         with jax.ensure_compile_time_eval():
             cell = self.realise(Cells(scores={}))
             worst = 0.0
-            for up, bound in ((True, cell["high"]), (False, cell["low"])):
-                a, s = self.line(cell, jnp.asarray(up))
-                at_bound, steepest = a + s * bound, jnp.maximum(jnp.abs(a), jnp.abs(a + s * bound))
-                additive = self.noise == "additive"
-                noise = self.additive(cell, jnp.asarray(up)) if additive else self.c2c * jnp.abs(at_bound)
-                coarse = self.additive(cell, jnp.asarray(up)) if additive else self.c2c * steepest
-                layer = noise**2 / (2 * jnp.abs(at_bound) + noise * jnp.sqrt(2 * jnp.abs(s)) + 1e-30)
-                worst = max(worst, float(jnp.max(jnp.maximum(layer, coarse) / (self.x_max - self.x_min))))
+            for up in (jnp.asarray(True), jnp.asarray(False)):
+                a, s = self.line(cell, up)
+                steps = [jnp.abs(a + s * cell["low"]), jnp.abs(a + s * cell["high"])]
+                for step in steps:
+                    noise = self.additive(cell, up) if self.noise == "additive" else self.c2c * step
+                    layer = noise**2 / (2 * step + noise * jnp.sqrt(2 * jnp.abs(s)) + 1e-30)
+                    layer = layer * jnp.where(s > 0, jnp.maximum(*steps) / (step + 1e-30), 1.0)
+                    worst = max(worst, float(jnp.max(jnp.maximum(layer, noise) / (self.x_max - self.x_min))))
         return worst > 0.005
 
 

@@ -103,6 +103,13 @@ class Drift(Record):
     nu_slope: Array | float | None = leaf(default=None)
     t_0: Array | float = leaf(default=1.0, gt=0)
 
+    def decayed(self, g: Array, u: Array, age: Array | float, score: Array | float) -> Array:
+        """Return conductances `g`, at `u = g / g_max`, of cells last touched `age` seconds ago, with their scores."""
+        nu = self.nu if self.nu_d2d is None else self.nu * (1 + self.nu_d2d * score)
+        if self.nu_slope is not None:
+            nu = nu - self.nu_slope * jnp.log(jnp.maximum(u, 1e-7))
+        return g * jnp.exp(-nu * jnp.log(jnp.maximum(age / self.t_0, 1.0)))
+
 
 @record
 class Endurance(Record):
@@ -237,10 +244,10 @@ class StepResponse(Device):
         skew = self.up_down + self._spread(cells, "up_down")
         low = -jnp.abs(self.x_min * (1 + self._spread(cells, "x_min")))
         high = jnp.abs(self.x_max * (1 + self._spread(cells, "x_max")))
-        if self.endurance is not None and cells.state is not None:
-            wear = self.endurance
+        if self.endurance is not None:
+            wear, cycles = self.endurance, (cells.state or {}).get("cycles", 0.0)
             stretch = 1.0 if wear.thermal is None else wear.thermal.stretch
-            used = jnp.maximum(cells.state["cycles"] / (wear.cycles * stretch), 1.0)
+            used = jnp.maximum(cycles / (wear.cycles * stretch), 1.0)
             low, high = low * used**-wear.low_exponent, high * used**-wear.high_exponent
         up, down = jnp.abs(self.dx * (gain + skew)), jnp.abs(self.dx * (gain - skew))
         return {"low": low, "high": high, "up": up, "down": down}
@@ -284,7 +291,7 @@ class StepResponse(Device):
 
     def _hidden(self, cells: Cells, cell: Realised) -> Array:
         """Return the state that pulses move: as pulsed, as programmed within the cell's bounds, or virgin."""
-        if cells.state is not None:
+        if cells.state is not None and "x" in cells.state:
             x = cells.state["x"]
         elif cells.target is not None:
             wanted = self.x_min + (self.x_max - self.x_min) * (cells.target - self.g_min) / self.window
@@ -303,14 +310,21 @@ class StepResponse(Device):
             kept = {"cycles": zero} | kept
         return cells.replace(state=kept | state, target=None)
 
+    def at(self, cells: Cells, x: Array) -> Cells:
+        """Return the cells in the state `x`, broadcast to them, as if pulses had led there."""
+        shape = jnp.broadcast_shapes(jnp.shape(x), jnp.shape(self._hidden(cells, self.realise(cells))))
+        return self._with(cells, x=jnp.broadcast_to(_check.floating(x, "x"), shape))
+
     def fabricate(self, key: Array | None, shape: tuple[int, ...]) -> Cells:
         """Manufacture cells in their virgin state x = 0; see `Device.fabricate`."""
         cells = super().fabricate(key, shape)
+        if self.write_noise is not None:  # so that pulses in a `lax.scan` find what they leave
+            cells = cells.replace(scores=cells.scores | {"write": jnp.zeros(shape)})
         return self._with(cells, x=jnp.zeros(shape))
 
     def program(self, key: Array | None, cells: Cells, target: Array) -> Cells:
         """Write cells so that they are seen at `target` [S], but for their write noise, within their own bounds."""
-        return super().program(key, cells, target).replace(state=None)
+        return super().program(key, cells, target)
 
     def programming_noise(self, target: Array) -> Array:
         """Return the standard deviation [S] of the write noise."""
@@ -323,11 +337,8 @@ class StepResponse(Device):
         g = jnp.maximum(self.g_min + self.window * share, 0.0)
         if self.drift is None:
             return g
-        age = time if cells.state is None else cells.state["age"] + time
-        nu = self.drift.nu * (1 + self._spread(cells, "drift"))
-        if self.drift.nu_slope is not None:
-            nu = nu - self.drift.nu_slope * jnp.log(jnp.maximum(g / self.g_max, 1e-7))
-        return g * jnp.exp(-nu * jnp.log(jnp.maximum(age / self.drift.t_0, 1.0)))
+        age = (cells.state or {}).get("age", 0.0) + time
+        return self.drift.decayed(g, g / self.g_max, age, cells.score("drift"))
 
     def read_noise(self, cells: Cells, time: Array | float = 0.0) -> Array:
         """Return the standard deviation [S] of one read."""
@@ -365,14 +376,16 @@ class StepResponse(Device):
         """Return cells in their new state: those that were pulsed start a new age and have new write noise."""
         touched = counts != 0
         state = {"x": x}
-        if self.drift is not None and cells.state is not None:
-            state["age"] = jnp.where(touched, 0.0, cells.state["age"])
+        before = cells.state or {}
+        if self.drift is not None:
+            state["age"] = jnp.where(touched, 0.0, before.get("age", 0.0))
         if self.endurance is not None:
-            state["cycles"] = jnp.abs(counts) + (0.0 if cells.state is None else cells.state["cycles"])
+            state["cycles"] = jnp.abs(counts) + before.get("cycles", 0.0)
         cells = self._with(cells, **state)
-        if self.write_noise is None or key is None:
+        if self.write_noise is None:
             return cells
-        score = jnp.where(touched, jax.random.normal(key, x.shape, x.dtype), cells.score("write"))
+        drawn = 0.0 if key is None else jax.random.normal(key, x.shape, x.dtype)
+        score = jnp.where(touched, drawn, jnp.asarray(cells.score("write"), x.dtype))
         return cells.replace(scores=cells.scores | {"write": score})
 
     def step(self, cells: Cells, direction: Array | float) -> Array:
@@ -430,10 +443,9 @@ class StepResponse(Device):
         x = self._hidden(cells, cell)
         if self.leak is not None:
             x = jnp.clip(self._leaked(key, self.leak, cells, x, seconds), cell["low"], cell["high"])
-        cells = self._with(cells, x=x)
-        if self.drift is None or cells.state is None:
-            return cells
-        return self._with(cells, x=x, age=cells.state["age"] + seconds)
+        if self.drift is None:
+            return self._with(cells, x=x)
+        return self._with(cells, x=x, age=(cells.state or {}).get("age", 0.0) + jnp.broadcast_to(seconds, x.shape))
 
     def _leaked(self, key: Array | None, leak: Leak, cells: Cells, x: Array, seconds: Array | float) -> Array:
         if leak.thermal is not None:

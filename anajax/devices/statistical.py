@@ -209,3 +209,49 @@ class CMORRAM(Device):
         root = jnp.where(on, jnp.sqrt(jnp.where(on, log, 1.0)), 0.0)
         # log10 of a conductance below 1 uS would be a negative spread
         return self.read_slope * jnp.log10(jnp.maximum(self.conductance(cells, time) / 1e-6, 1.0)) * root
+
+
+@record
+class LogNormal(Device):
+    """Resistances that spread log-normally around their target, with the mean resistance preserved.
+
+        ln R = ln R_target - s**2 / 2 + s xi_program
+
+    with s from `spread_on` at 1 / g_max to `spread_off` at 1 / g_min, linear in ln R.
+
+    Source: Joksas et al., Adv. Sci. 9:2105784 (2022).
+
+    Attributes:
+      spread_on: standard deviation of the logarithm of the lowest resistance.
+      spread_off: standard deviation of the logarithm of the highest resistance.
+    """
+
+    spread_on: Array | float = leaf(ge=0)
+    spread_off: Array | float = leaf(ge=0)
+
+    program_scores = ("program",)
+
+    def check(self) -> None:
+        """Check the window: a resistance has a logarithm."""
+        super().check()
+        if _check.is_concrete(self.g_min) and not jnp.all(self.g_min > 0):
+            raise ValueError(f"LogNormal.g_min must be greater than 0; got {self.g_min} S")
+
+    def _spread(self, target: Array) -> Array:
+        share = jnp.log(self.g_max / target) / jnp.log(self.g_max / self.g_min)
+        return self.spread_on + (self.spread_off - self.spread_on) * share
+
+    def programming_noise(self, target: Array) -> Array:
+        """Return the standard deviation [S] of the conductance."""
+        s = self._spread(target)
+        return target * jnp.exp(s**2) * jnp.sqrt(jnp.maximum(jnp.expm1(s**2), 0.0))
+
+    def conductance(self, cells: Cells, time: Array | float = 0.0) -> Array:
+        """Return the conductance [S], whatever the `time` [s]."""
+        target = _programmed(cells)
+        s = self._spread(target)
+        return target * jnp.exp(s**2 / 2 - s * cells.score("program"))
+
+    def read_noise(self, cells: Cells, time: Array | float = 0.0) -> Array:
+        """Return zero [S]."""
+        return jnp.zeros_like(_programmed(cells))

@@ -1,4 +1,4 @@
-"""Published devices, each a function with its citation; numbers in the paper's microsiemens, records in siemens."""
+"""Published devices known by statistics of programming and drift; papers speak in microsiemens, records in siemens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from anajax.devices.curves import Curve, LogLinear, Polynomial, PowerLaw, SaturatingExponential, Split, Table
 from anajax.devices.device import Ideal
-from anajax.devices.statistical import CMORRAM, PCM, Relaxing
+from anajax.devices.statistical import CMORRAM, PCM, LogNormal, Relaxing
 
 _uS = 1e-6
 
@@ -197,3 +197,41 @@ def sonos() -> Relaxing:
         spread=tuple(_saturating(a, b, g_max) for a, b in days),
         read_curve=_saturating(12.58037, 215.36557, g_max),
     )
+
+
+def pcm_joshi() -> Relaxing:
+    """Return phase-change memory after program-and-verify, 27 s after programming, without drift.
+
+    Source: Joshi et al., Nat. Commun. 11:2473 (2020), the quadratic fit used by CrossSim.
+    """
+    g_max = 25e-6
+    return Relaxing(g_max=g_max, times=(27.36,), spread=(_siemens((0.28638599, 0.07585724 * 25, -0.00178767 * 25**2)),))
+
+
+def rram_milo() -> Relaxing:
+    """Return HfO2 RRAM of 50 to 225 uS after write-verify; its current-voltage law is `conduction.milo_rram`.
+
+    Source: Milo et al., IRPS 2021, as fitted in CrossSim (the spread stays positive within the window).
+    """
+    return Relaxing(g_max=225e-6, g_min=50e-6, times=(0.0,), spread=(_siemens((4.782321, -0.009107 * 225)),))
+
+
+def rram_lognormal(
+    r_on: Array | float = 381e3,
+    r_off: Array | float = 1.905e6,
+    spread_on: Array | float = 0.25,
+    spread_off: Array | float = 0.25,
+) -> LogNormal:
+    """Return RRAM whose resistances spread log-normally from device to device, by default the SiOx of high resistance.
+
+    Spreads of 0.25 and 0.25 are the published "more uniform" devices, 0.05 and 0.5 the "less uniform" ones, 0.5 and
+    0.5 those of high variability.
+    Source: Joksas et al., Adv. Sci. 9:2105784 (2022).
+
+    Args:
+      r_on: lowest resistance [ohm].
+      r_off: highest resistance [ohm].
+      spread_on: standard deviation of the logarithm at `r_on`.
+      spread_off: standard deviation of the logarithm at `r_off`.
+    """
+    return LogNormal(g_max=1 / r_on, g_min=1 / r_off, spread_on=spread_on, spread_off=spread_off)

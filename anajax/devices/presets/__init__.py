@@ -1,0 +1,36 @@
+"""Published devices, each a function with its citation. Records are in siemens and seconds."""
+
+from anajax.devices.presets.compound import pcm_3t1c as pcm_3t1c
+from anajax.devices.presets.compound import pcm_pair as pcm_pair
+from anajax.devices.presets.compound import pcm_set_pair as pcm_set_pair
+from anajax.devices.presets.pulsed import ag_a_si as ag_a_si
+from anajax.devices.presets.pulsed import alox_hfo2 as alox_hfo2
+from anajax.devices.presets.pulsed import capacitor as capacitor
+from anajax.devices.presets.pulsed import capacitor_3t1c as capacitor_3t1c
+from anajax.devices.presets.pulsed import ecram as ecram
+from anajax.devices.presets.pulsed import ecram_mo as ecram_mo
+from anajax.devices.presets.pulsed import epiram as epiram
+from anajax.devices.presets.pulsed import fefet as fefet
+from anajax.devices.presets.pulsed import gokmen_vlasov as gokmen_vlasov
+from anajax.devices.presets.pulsed import gst_pcm as gst_pcm
+from anajax.devices.presets.pulsed import idealized as idealized
+from anajax.devices.presets.pulsed import pcm_exp as pcm_exp
+from anajax.devices.presets.pulsed import pcm_set as pcm_set
+from anajax.devices.presets.pulsed import pcmo as pcmo
+from anajax.devices.presets.pulsed import rram_array_hfo2 as rram_array_hfo2
+from anajax.devices.presets.pulsed import rram_array_om as rram_array_om
+from anajax.devices.presets.pulsed import rram_es as rram_es
+from anajax.devices.presets.pulsed import rram_sb as rram_sb
+from anajax.devices.presets.pulsed import taox_tio2 as taox_tio2
+from anajax.devices.presets.statistical import hermes_one_device as hermes_one_device
+from anajax.devices.presets.statistical import hermes_two_devices as hermes_two_devices
+from anajax.devices.presets.statistical import ideal as ideal
+from anajax.devices.presets.statistical import pcm as pcm
+from anajax.devices.presets.statistical import pcm_joshi as pcm_joshi
+from anajax.devices.presets.statistical import pcm_with_drift_table as pcm_with_drift_table
+from anajax.devices.presets.statistical import rram_cmo as rram_cmo
+from anajax.devices.presets.statistical import rram_lognormal as rram_lognormal
+from anajax.devices.presets.statistical import rram_milo as rram_milo
+from anajax.devices.presets.statistical import rram_wan as rram_wan
+from anajax.devices.presets.statistical import sonos as sonos
+from anajax.devices.presets.statistical import state_independent as state_independent
