@@ -242,9 +242,14 @@ def _pytree(device: Device, key: Array) -> None:
 
 
 def _inside(device: Device) -> Device:
-    """Return the device with a lower end of its window where derivatives of logarithms and powers exist."""
-    fields = {f.name for f in dataclasses.fields(device)}  # type: ignore[arg-type]
-    return device.replace(g_min=jnp.maximum(device.g_min, 0.03 * device.g_max)) if "g_min" in fields else device
+    """Return the device with a lower end of its window where derivatives exist: not at zero."""
+    own = {f.name: getattr(device, f.name) for f in dataclasses.fields(device)}  # type: ignore[arg-type]
+    changes: dict[str, Any] = {name: _inside(part) for name, part in own.items() if isinstance(part, Device)}
+    if "x_min" in own:
+        changes["x_min"] = jnp.minimum(own["x_min"], -0.05 * own["x_max"])
+    if "g_min" in own:
+        changes["g_min"] = jnp.maximum(device.g_min, 0.03 * device.g_max)
+    return device.replace(**changes)
 
 
 def _four(device: Device, key: Array) -> Cells:
