@@ -25,6 +25,10 @@ from anajax.devices.curves import Table as Table
 from anajax.devices.device import Cells as Cells
 from anajax.devices.device import Device as Device
 from anajax.devices.device import Ideal as Ideal
+from anajax.devices.faults import Faulty as Faulty
+from anajax.devices.faults import Uniform as Uniform
+from anajax.devices.faults import Wrapper as Wrapper
+from anajax.devices.faults import stuck_values as stuck_values
 from anajax.devices.linear_steps import ConstantStep as ConstantStep
 from anajax.devices.linear_steps import LinearStep as LinearStep
 from anajax.devices.linear_steps import LineResponse as LineResponse
@@ -41,3 +45,8 @@ from anajax.devices.statistical import CMORRAM as CMORRAM
 from anajax.devices.statistical import PCM as PCM
 from anajax.devices.statistical import LogNormal as LogNormal
 from anajax.devices.statistical import Relaxing as Relaxing
+from anajax.devices.telegraph import Reciprocal as Reciprocal
+from anajax.devices.telegraph import Telegraph as Telegraph
+from anajax.devices.telegraph import avmco_rtn as avmco_rtn
+from anajax.devices.telegraph import pytorx_rtn as pytorx_rtn
+from anajax.devices.telegraph import ta2o5_rtn as ta2o5_rtn

@@ -65,6 +65,8 @@ class Device(Record):
     g_max: Array | float = leaf(default=25e-6, gt=0)
     g_min: Array | float = leaf(default=0.0, ge=0)
 
+    #: whether the device stands around another one, whose methods it passes on
+    wraps = False
     #: names of the scores a cell keeps for its life, and of those drawn at each programming
     life_scores = ()
     program_scores = ()
@@ -161,11 +163,16 @@ class Device(Record):
         self._lacks("wait")
 
     def _lacks(self, method: str) -> NoReturn:
-        able = sorted(c.__name__ for c in _subclasses(Device) if getattr(c, method) is not getattr(Device, method))
+        able = sorted(c.__name__ for c in _subclasses(Device) if _implements(c, method))
         raise NotImplementedError(
             f"{type(self).__name__} has no {method}(); "
             + (f"devices that have it: {', '.join(able)}" if able else "no device has it yet")
         )
+
+
+def _implements(cls: Any, method: str) -> bool:
+    own = getattr(cls, method)
+    return own is not getattr(Device, method) and not cls.wraps
 
 
 def _subclasses(cls: type) -> list[Any]:
