@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-SMALL = {"mvm_error.py": ["--chips", "2"], "ageing_chips.py": ["--chips", "3", "--steps", "60"]}
+SMALL = {
+    "mvm_error.py": ["--chips", "2"],
+    "ageing_chips.py": ["--chips", "3", "--steps", "60"],
+    "fault_gradients.py": ["--quick"],
+}
 
 
 def test_every_experiment_has_a_small_size():
