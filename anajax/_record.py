@@ -132,7 +132,7 @@ def record(cls: type[T]) -> type[T]:
 
 
 def _repr(self: Any) -> str:
-    parts = (f"{f.name}={_short(getattr(self, f.name))}" for f in dataclasses.fields(self))
+    parts = (f"{f.name}={_short(getattr(self, f.name))}" for f in dataclasses.fields(self) if f.name[0] != "_")
     return f"{type(self).__name__}({', '.join(parts)})"
 
 

@@ -159,6 +159,8 @@ class TableStep(StepResponse):
     def check(self) -> None:
         """Check the window, that the states ascend, and that every state has its steps."""
         super().check()
+        if jnp.ndim(self.x) != 1:
+            raise ValueError(f"TableStep.x must have shape (n,); got {jnp.shape(self.x)}")
         if _check.is_concrete(self.x) and not jnp.all(jnp.diff(jnp.asarray(self.x)) > 0):
             raise ValueError(f"TableStep.x must ascend; got {self.x}")
         for name in ("up_mean", "down_mean", "up_std", "down_std"):

@@ -171,8 +171,8 @@ class Device(Record):
 
 
 def _implements(cls: Any, method: str) -> bool:
-    own = getattr(cls, method)
-    return own is not getattr(Device, method) and not cls.wraps
+    own = getattr(cls, method, None)
+    return own is not getattr(Device, method, None) and not cls.wraps
 
 
 def _subclasses(cls: type) -> list[Any]:
@@ -201,6 +201,15 @@ class Ideal(Device):
     def read_noise(self, cells: Cells, time: Array | float = 0.0) -> Array:
         """Return zero [S]."""
         return jnp.zeros_like(_programmed(cells))
+
+
+def checked_counts(counts: Any, shape: Shape) -> Array:
+    """Return numbers of pulses as floats in the shape of the cells; raise for what does not fit them."""
+    counts = _check.floating(counts, "counts")
+    _check.finite(counts, "counts")
+    if jnp.broadcast_shapes(counts.shape, shape) != tuple(shape):
+        raise ValueError(f"counts must broadcast to the cells, of shape {tuple(shape)}; got {counts.shape}")
+    return jnp.broadcast_to(counts, shape)
 
 
 def _programmed(cells: Cells) -> Array:

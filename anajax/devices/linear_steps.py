@@ -32,24 +32,32 @@ class LineResponse(StepResponse):
 
     `pulse` draws one normal of this mean and variance and clips once, at the end: the distribution of n single
     pulses for additive noise, their mean and variance for multiplicative noise, where no bound is met on the way.
+    Fractions of a pulse are powers of lambda: two halves are one.
     Where noise would carry cells across a bound and back, or single steps are coarse, pulses go one by one, with
     a clip after each.
 
     Attributes:
       noise: whether cycle-to-cycle noise scales with the response at hand ("multiplicative") or with the step at
         x = 0 ("additive").
-      one_by_one: whether pulses go one by one. `None` decides when the device is made: by the width of the layer
-        that noise builds at a bound, and by the noise of one step, against 0.5 % of the window.
+      one_by_one: whether pulses go one by one. `None` decides when the device is made or replaced: by the width of
+        the layer that noise builds at a bound, and by the noise of one step, against 0.5 % of the window.
     """
 
     noise: str = static(default="multiplicative", choices=("multiplicative", "additive"))
     one_by_one: bool | None = static(default=None, choices=(None, False, True))
-    _apart: bool = static(default=False)  # what `one_by_one` comes to; decided anew whenever fields are replaced
+    _apart: bool | None = static(default=None)  # what `one_by_one` comes to
 
     def check(self) -> None:
         """Check the window, and decide how pulses are applied."""
         super().check()
-        object.__setattr__(self, "_apart", self._coarse() if self.one_by_one is None else self.one_by_one)
+        known = all(_check.is_concrete(x) for x in jax.tree.leaves(self))
+        if self.one_by_one is not None:
+            apart: bool | None = self.one_by_one
+        elif known:
+            apart = self._coarse()
+        else:  # in a transformation as decided outside, so that both see the same; at first what is always right
+            apart = True if self._apart is None else self._apart
+        object.__setattr__(self, "_apart", apart)
 
     def line(self, cell: Realised, up: Array) -> tuple[Array, Array]:
         """Return `a` and `s <= 0` of the response `a + s x`, up where `up`."""
@@ -95,7 +103,7 @@ class LineResponse(StepResponse):
             c2c = 0.0 if self.c2c is None else self.c2c
             q = (s * c2c / (1 + s)) ** 2
             left = jnp.exp(n * (jnp.log1p(s) + jnp.log1p(q) / 2))  # root of what is left of E (x - asymptote)**2
-            std = jnp.abs(first) * left * c2c / (1 + s) * safe_sqrt(_geometric(n, -q / (1 + q)) / (1 + q))
+            std = jnp.abs(first) * left * c2c / (1 + s) * safe_sqrt(_fading(n, q))
         return end + std * jax.random.normal(key, x.shape, x.dtype)
 
     def _coarse(self) -> bool:
@@ -103,12 +111,9 @@ class LineResponse(StepResponse):
 
         At either bound, drift d into it or away from it and noise sigma make a layer of sigma**2 / 2 d; a slope s
         one of sigma / sqrt(2 |s|). Steps that grow stretch the layer that they start from as they grow themselves.
-        Without concrete numbers the answer is yes: slower, and right.
         """
         if self.c2c is None:
             return False
-        if not all(_check.is_concrete(x) for x in jax.tree.leaves(self)):
-            return True
         with jax.ensure_compile_time_eval():
             cell = self.realise(Cells(scores={}))
             worst = 0.0
@@ -219,21 +224,15 @@ class SoftBoundsPmax(LineResponse):
 
     p_max: Array | float = leaf(default=1000.0, gt=0)
     alpha: Array | float = leaf(default=0.0005, gt=0)
-    # these follow from the fields above, and are none of their own
-    dx: ClassVar[Any] = property(lambda self: (self._reach - (self.x_max - self.x_min) / 2) * -jnp.expm1(-self.alpha))
-    up_down: ClassVar[Any] = property(
-        lambda self: (self.x_max + self.x_min) / (2 * self._reach - self.x_max + self.x_min)
-    )
-
-    @property
-    def _reach(self) -> Array:
-        """B: from a bound to the asymptote beyond the other."""
-        return (self.x_max - self.x_min) / -jnp.expm1(-self.alpha * self.p_max)
+    # the mean step follows from the fields above, and is none of its own; nor is an asymmetry
+    dx: ClassVar[Any] = property(lambda self: (self.x_max - self.x_min) / self.p_max)
+    up_down: ClassVar[Any] = 0.0
 
     def line(self, cell: Realised, up: Array) -> tuple[Array, Array]:
-        """Return step and slope: a share of the distance to an asymptote beyond the bound."""
-        a = jnp.where(up, cell["up"], -cell["down"])
-        return a, -a / jnp.where(up, self.x_min + self._reach, self.x_max - self._reach)
+        """Return intercept and slope: a share of the distance to an asymptote beyond the bound."""
+        reach = (self.x_max - self.x_min) / -jnp.expm1(-self.alpha * self.p_max)  # B
+        share = -jnp.expm1(-self.alpha) * jnp.where(up, cell["up"], cell["down"]) / self.dx
+        return share * jnp.where(up, self.x_min + reach, self.x_max - reach), -share
 
 
 def _below_zero(device: StepResponse) -> None:
@@ -249,6 +248,14 @@ def _away_from_zero(x: Any) -> Array:
 def _geometric(n: Array, q: Array) -> Array:
     """Return `((1 + q)**n - 1) / q`, the sum of n terms of a geometric series, also near q = 0."""
     small = jnp.abs(n * q) < 1e-3
-    safe = jnp.where(small, 1.0, q)
-    series = n * (1 + (n - 1) * q / 2 * (1 + (n - 2) * q / 3))
+    safe, tiny = jnp.where(small, 1.0, q), jnp.where(small, q, 0.0)
+    series = n * (1 + (n - 1) * tiny / 2 * (1 + (n - 2) * tiny / 3))
     return jnp.where(small, series, jnp.expm1(n * jnp.log1p(safe)) / safe)
+
+
+def _fading(n: Array, q: Array) -> Array:
+    """Return `(1 - (1 + q)**-n) / q` for q >= 0, also near q = 0."""
+    small = n * q < 1e-3
+    safe, tiny = jnp.where(small, 1.0, q), jnp.where(small, q, 0.0)
+    series = n * (1 - (n + 1) * tiny / 2 * (1 - (n + 2) * tiny / 3))
+    return jnp.where(small, series, -jnp.expm1(-n * jnp.log1p(safe)) / safe)

@@ -13,7 +13,7 @@ from anajax._loop import iterate
 from anajax._random import read_normal
 from anajax._record import leaf, record
 from anajax.devices.curves import Curve
-from anajax.devices.device import Cells, Device
+from anajax.devices.device import Cells, Device, checked_counts
 from anajax.devices.pulsed import Drift, safe_sqrt
 
 
@@ -113,10 +113,8 @@ class PartialSET(Device):
         Pulses go one by one, as often as the busiest cell is pulsed; reverse-mode derivatives exist, also with
         respect to `counts`.
         """
-        counts = _check.floating(counts, "counts")
-        _check.finite(counts, "counts")
         start = self._state(cells)
-        g, counts = jnp.broadcast_arrays(start["g"], counts)
+        g, counts = start["g"], checked_counts(counts, start["g"].shape)
         setting, resetting = (None, None) if key is None else jax.random.split(key)
         gain = 1.0 if self.gain_d2d is None else 1 + self.gain_d2d * cells.score("gain")
         longest = jnp.ceil(jnp.max(counts, initial=0.0)).astype(jnp.int32)

@@ -3,7 +3,7 @@
 The state x is the literature's dimensionless one, with 0 between its bounds; `conductance` maps the window
 `[x_min, x_max]` of the mean cell to `[g_min, g_max]`. A device says how far one pulse moves the state (its
 *response*); what is common to all of them is here: spread from device to device, cycle-to-cycle noise, many
-pulses at once, write noise, reference, leak, drift, wear. The laws are in `responses.py`.
+pulses at once, write noise, reference, leak, drift, wear. The laws are in `linear_steps.py` and `curved_steps.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from anajax._loop import iterate
 from anajax._random import read_normal
 from anajax._record import Record, leaf, record, static
 from anajax.devices.curves import Curve
-from anajax.devices.device import Cells, Device
+from anajax.devices.device import Cells, Device, checked_counts
 
 BOLTZMANN_EV = 8.617333262e-5  # eV/K
 
@@ -358,10 +358,9 @@ class StepResponse(Device):
           cells: the cells.
           counts: signed numbers of pulses, broadcast to the cells.
         """
-        counts = _check.floating(counts, "counts")
-        _check.finite(counts, "counts")
         cell = self.realise(cells)
-        x, counts = jnp.broadcast_arrays(self._hidden(cells, cell), counts)
+        x = self._hidden(cells, cell)
+        counts = checked_counts(counts, x.shape)
         jumped, written = (None, None) if key is None else jax.random.split(key)
         noisy = key is not None and self.noisy
         x = self._many(jumped if noisy else None, cell, x, jnp.abs(counts), counts > 0)
