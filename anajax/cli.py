@@ -1,4 +1,4 @@
-"""The console command: `anajax demo`."""
+"""The console command: `anajax demo`, `anajax devices`."""
 
 from __future__ import annotations
 
@@ -44,11 +44,26 @@ def demo(
     )
 
 
+def devices(name: Annotated[str | None, tyro.conf.Positional] = None, out: Path | None = None) -> None:
+    """List the published devices, or show one: its numbers in a table, its behaviour in a figure.
+
+    Args:
+        name: A device of the list; all of them by default.
+        out: File of the figure; by default NAME.png.
+    """
+    from anajax import catalogue
+
+    catalogue.show_all() if name is None else catalogue.show(name, out)
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the console command; errors that a user can mend are one line, not a traceback."""
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"demo": demo}, prog="anajax", description="Analog in-memory computing in JAX.", args=args
+            {"demo": demo, "devices": devices},
+            prog="anajax",
+            description="Analog in-memory computing in JAX.",
+            args=args,
         )
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         sys.exit(f"anajax: {error}")

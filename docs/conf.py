@@ -46,6 +46,7 @@ def _literal(app, what, name, obj, options, lines):
             line = "".join(
                 f"`{p}`" if p.startswith("`") else re.sub(r"\||(?<=[ (])\*(?=\w)", r"\\\g<0>", p) for p in parts
             )
+            line = re.sub(r"(?<=\w``)(?=[a-z])", r"\\", line)  # `name`s
         out.append(line)
         previous = line if line.strip() else previous
     lines[:] = out

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from anajax import _check
 from anajax._record import Record, leaf, record, static
 from anajax.arrays.converters import ADC, DAC, InputScaling
 from anajax.arrays.mapping import Differential, Mapping
@@ -90,6 +93,11 @@ class Hardware(Record):
             part = getattr(self, name)
             if part is not None and not isinstance(part, kind):
                 raise TypeError(f"Hardware.{name} must be a {kind.__name__} or None; got {part!r}")
+        if _check.is_concrete(self.device.g_min) and not np.all(np.asarray(self.device.g_min) >= 0):
+            raise ValueError(
+                "Hardware.device must be a cell whose conductance has no sign, as the mapping subtracts cells itself;"
+                f" got {type(self.device).__name__} with g_min={self.device.g_min} S"
+            )
         shape = self.array_shape
         if shape is not None and not (
             isinstance(shape, tuple) and len(shape) == 2 and all(isinstance(n, int) and n > 0 for n in shape)

@@ -74,12 +74,12 @@ def program(key: Array | None, hardware: Hardware, weights: Array) -> Tile:
     weights = _checked_weights(weights)
     n_rows, n_cols, r, c = grid(weights.shape[0], weights.shape[1], hardware.array_shape)
     shape = (n_rows, n_cols, *hardware.mapping.cells(r, c))
-    if key is None:
-        return Tile(cells=Cells(scores={}), outputs={})
-    life, programming, outputs = jax.random.split(key, 3)
+    life, programming, outputs = (None, None, None) if key is None else jax.random.split(key, 3)
     cells = hardware.device.fabricate(life, shape)
     # the target is computed from the weights at each settling; nobody keeps a copy
     cells = hardware.device.program(programming, cells, jnp.zeros(shape, weights.dtype)).replace(target=None)
+    if outputs is None:
+        return Tile(cells=cells, outputs={})
     keys = jax.random.split(outputs, len(_OUTPUT_SCORES))
     scores = {n: jax.random.normal(k, (n_rows, n_cols, c)) for n, k in zip(_OUTPUT_SCORES, keys, strict=True)}
     return Tile(cells=cells, outputs=scores)
@@ -109,7 +109,7 @@ def settle(key: Array | None, hardware: Hardware, tile: Tile, weights: Array, ti
 
     def one(key: Array | None, cells: Cells, w: Array, present: Array) -> tuple[Array, Array]:
         device, mapping = hardware.device, hardware.mapping
-        cells = cells.replace(target=mapping.encode(device, w))
+        cells = cells.aimed(mapping.encode(device, w))
         mean, g = device.conductance(cells, time), device.read(key, cells, time)
         factor = jnp.ones((), w.dtype)
         if hardware.compensation is not None:

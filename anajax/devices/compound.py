@@ -131,7 +131,7 @@ def _of(cells: Cells, name: str) -> Cells:
 
 def _where(mask: Array | bool, new: Cells, old: Cells) -> Cells:
     """Return the `new` cells where `mask` is true, else the `old`; scores that these lack are those of mean cells."""
-    scores = {n: jnp.where(mask, x, old.score(n)) for n, x in new.scores.items()}
+    scores = {n: jnp.where(mask, new.score(n), old.score(n)) for n in new.scores | old.scores}
     state = {n: jnp.where(mask, x, (old.state or {}).get(n, 0.0)) for n, x in (new.state or {}).items()}
     parts = {n: _where(mask, part, _of(old, n)) for n, part in (new.parts or {}).items()}
     return Cells(scores=scores, state=state or None, parts=parts or None)
@@ -166,6 +166,8 @@ class Vector(Compound):
             raise ValueError(f"Vector.n must be an integer of at least 1; got {self.n!r}")
         if self.weights is not None and jnp.shape(self.weights) != (self.n,):
             raise ValueError(f"Vector.weights must have shape ({self.n},); got {jnp.shape(self.weights)}")
+        if self.weights is not None and _check.is_concrete(self.weights) and not jnp.sum(self.weights) > 0:
+            raise ValueError(f"Vector.weights must have a sum greater than 0; got {self.weights}")
 
     def parts(self, cells: Cells | None = None) -> dict[str, tuple[Device, Any]]:
         """Return the devices, called "0", "1", ..."""
@@ -179,7 +181,7 @@ class Vector(Compound):
 
     def fabricate(self, key: Array | None, shape: tuple[int, ...]) -> Cells:
         """Manufacture the cells of all devices; the first has the first turn."""
-        return super().fabricate(key, shape).replace(state={"turn": jnp.zeros(())})
+        return super().fabricate(key, shape).replace(state={"turn": jnp.zeros(shape)})
 
     def pulse(self, key: Array | None, cells: Cells, counts: Array) -> Cells:
         """Apply `counts` pulses to the devices whose turn it is; see `Device.pulse`."""
@@ -224,6 +226,17 @@ class ReferencePair(Compound):
         """Return all pulses for the device."""
         return {"device": counts}
 
+    def reset(self, key: Array | None, cells: Cells, where: Array | bool = True) -> Cells:
+        """Return the cells with their devices erased `where` this is true; references stay."""
+        parts = self._parts_of(cells)
+        return cells.replace(parts=parts | {"device": self.device.reset(key, parts["device"], where)}, target=None)
+
+    def _window(self) -> tuple[Any, Any]:
+        # against the reference as it is made
+        reference = self.parts()["reference"][0]
+        level = reference.conductance(reference.fabricate(None, ()))
+        return self.device.g_min - level, self.device.g_max - level
+
     def zero(self, key: Array | None, cells: Cells) -> Cells:
         """Return cells whose references are programmed to what the devices read at their symmetry points.
 
@@ -245,7 +258,7 @@ class OneSidedPair(Compound):
     """Two devices of one kind that are only ever pulsed up, for cells that cannot be pulsed down: g_plus - g_minus.
 
     Pulses up go to `plus`, pulses down go up on `minus`. Both fill in time; `refresh` erases pairs that are full and
-    writes their difference anew.
+    writes their difference anew, to what `program` can do.
     Source: Burr et al., IEDM 2014; Nandakumar et al., Front. Neurosci. 14:406 (2020).
 
     Attributes:
@@ -257,6 +270,17 @@ class OneSidedPair(Compound):
     device: Device = leaf()
     upper: Array | float = leaf(default=0.75, ge=0)
     lower: Array | float = leaf(default=0.25, ge=0)
+
+    def check(self) -> None:
+        """Check that erasing a device makes room."""
+        spec = self.device
+        if isinstance(spec, StepResponse) and all(_check.is_concrete(x) for x in jax.tree.leaves(self)):
+            left = (spec.rest - spec.x_min) / (spec.x_max - spec.x_min)
+            if not jnp.all(left < self.lower):
+                raise ValueError(
+                    f"OneSidedPair.device must be erased to less than lower={self.lower} of its window, for a refresh"
+                    f" to make room; got rest={spec.rest} between x_min={spec.x_min} and x_max={spec.x_max}"
+                )
 
     def parts(self, cells: Cells | None = None) -> dict[str, tuple[Device, Any]]:
         """Return the two devices, the second subtracted."""
@@ -278,7 +302,7 @@ class OneSidedPair(Compound):
         return (jnp.maximum(*shares) > self.upper) & (jnp.minimum(*shares) > self.lower)
 
     def refresh(self, key: Array | None, cells: Cells, where: Array | None = None) -> Cells:
-        """Return the cells with full pairs erased and their differences written anew, open loop.
+        """Return the cells with full pairs erased and their differences programmed anew.
 
         Args:
           key: random key, or `None` for the mean.
@@ -312,7 +336,8 @@ class Significance(Compound):
     Pulses reach the low cell only, which is fast and even but may leak; from time to time `transfer` moves what it
     holds to the high cell. With `invert` the low cell enters with the other sign after each transfer: pulses are then
     sent with the other sign too, so that an asymmetry of the low cell pushes the sum the other way and cancels.
-    Cells of three and more significances are nested.
+    What the low cell cannot hold of a transfer is lost: choose windows with room for the programming noise of the high
+    cell, F times. Cells of three and more significances are nested.
     Source: Ambrogio et al., Nature 558:60 (2018), 2 PCM + 3T1C.
 
     Attributes:
@@ -344,6 +369,10 @@ class Significance(Compound):
         most = jnp.clip(target / self.factor, self.high.g_min, self.high.g_max)
         held = self.high.conductance(_of(cells, "high").aimed(most))
         return {"high": most, "low": self.polarity(cells) * (target - self.factor * held)}
+
+    def programming_noise(self, target: Array) -> Array:
+        """Return the standard deviation [S] of programming: that of the low cell, which takes up the high one's."""
+        return self.low.programming_noise(jnp.zeros_like(target))
 
     def route(self, key: Array | None, cells: Cells, counts: Array) -> dict[str, Array]:
         """Return all pulses for the low cell, by its polarity."""

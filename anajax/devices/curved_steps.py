@@ -188,25 +188,27 @@ class NeuroSim(LineResponse):
     """The pulse curve of NeuroSim, by its labels of nonlinearity; x = 0 is lowest, x = 1 highest conductance.
 
         up from 0:    x(p) = B (1 - exp(-p / A)),        B = 1 / (1 - exp(-p_up / A)),   A / p_up = a(nl_up)
-        down from 1:  x(p) = 1 - B (1 - exp(-p / A)),    with p_down and nl_down
+        down from 1:  x(p) = 1 - B (1 - exp(-p / A)),    with p_down and -nl_down
 
     The label is 10.1015 times the largest distance of the curve from a straight line, which gives a(nl) in closed form
-    (to 6e-5 of the published table of 900 rows). Tables print the label of depression with a minus sign: its direction.
+    (to 6e-5 of the published table of 900 rows). Labels have the sign of the curvature, as NeuroSim's tables print it:
+    positive up and negative down start fast and saturate, the other signs start slowly.
     One pulse is a fixed share of what is left to an asymptote, so that n pulses are one jump; `one_by_one` is decided
     as for any line. Cycle-to-cycle noise is a share of the range, whatever the state.
     Source: Chen, Peng, Yu, IEEE TCAD 37:3067 (2018); the inverse of the label is derived here.
 
     Attributes:
-      nl_up: label of nonlinearity of potentiation, >= 0.
-      nl_down: label of nonlinearity of depression, its magnitude, >= 0.
+      nl_up: label of nonlinearity of potentiation, -10 to 10; usually positive.
+      nl_down: label of nonlinearity of depression, -10 to 10; usually negative.
       p_up: pulses from lowest to highest.
       p_down: pulses from highest to lowest.
       nl_d2d: spread of both labels from device to device, drawn apart.
+      c2c: cycle-to-cycle noise of one pulse, as a share of the range, whatever the state.
     """
 
     x_min: Array | float = leaf(default=0.0, le=0)
-    nl_up: Array | float = leaf(default=0.0, ge=0, le=10)
-    nl_down: Array | float = leaf(default=0.0, ge=0, le=10)
+    nl_up: Array | float = leaf(default=0.0, ge=-10, le=10)
+    nl_down: Array | float = leaf(default=0.0, ge=-10, le=10)
     p_up: Array | float = leaf(default=100.0, gt=0)
     p_down: Array | float = leaf(default=100.0, gt=0)
     nl_d2d: Array | float | None = leaf(default=None, ge=0)
@@ -223,7 +225,7 @@ class NeuroSim(LineResponse):
         width = self.x_max - self.x_min
         lines = {}
         for name, nl, p, sign in (("up", self.nl_up, self.p_up, 1), ("down", self.nl_down, self.p_down, -1)):
-            k = nonlinearity_rate(jnp.clip(jnp.abs(nl + self._spread(cells, f"nl_{name}")), 0.0, 10.0))
+            k = nonlinearity_rate(jnp.clip(sign * (nl + self._spread(cells, f"nl_{name}")), -10.0, 10.0))
             share = -jnp.expm1(-k / p) * cell[name] / self.dx  # of what is left; k = p / A
             start = self.x_min if sign > 0 else self.x_max
             first = sign * width * _first_share(k, p) * cell[name] / self.dx
@@ -241,19 +243,19 @@ class NeuroSim(LineResponse):
 
 def nonlinearity_label(k: Array | float) -> Array:
     """Return NeuroSim's label of nonlinearity of a curve that takes k time constants from end to end."""
-    k = jnp.asarray(k, float)
+    sign, k = jnp.where(jnp.asarray(k) < 0, -1.0, 1.0), jnp.abs(jnp.asarray(k, float))
     small = k < 1.0
     safe = jnp.where(small, 1.0, k)
     b = 1 / -jnp.expm1(-safe)
     exact = b - 1 / safe - jnp.log(b * safe) / safe
     series = k * (1 / 8 - k**2 * (1 / 576 - k**2 * (7 / 181440 - k**2 / 1075200)))  # where terms of 1 / k cancel
-    return 10.101525 * jnp.where(small, series, exact)
+    return 10.101525 * sign * jnp.where(small, series, exact)
 
 
 def nonlinearity_rate(label: Array | float) -> Array:
     """Return how many time constants a curve of this label of NeuroSim takes from end to end: p_max / A.
 
-    The label, 0 to 10, is inverted by bisection; a Newton step from there makes it differentiable.
+    The label, -10 to 10, is inverted by bisection; a Newton step from there makes it differentiable.
     """
     label = jnp.asarray(label, float)
 
@@ -263,7 +265,7 @@ def nonlinearity_rate(label: Array | float) -> Array:
         above = nonlinearity_label(middle) > label
         return jnp.where(above, low, middle), jnp.where(above, middle, high)
 
-    start = (jnp.zeros_like(label), jnp.full_like(label, 2000.0))
+    start = (jnp.full_like(label, -2000.0), jnp.full_like(label, 2000.0))
     low, high = jax.lax.stop_gradient(jax.lax.fori_loop(0, 50, halve, jax.lax.stop_gradient(start)))
     k = (low + high) / 2
     value, slope = jax.jvp(nonlinearity_label, (k,), (jnp.ones_like(k),))
@@ -272,8 +274,8 @@ def nonlinearity_rate(label: Array | float) -> Array:
 
 def _first_share(k: Array, p: Array | float) -> Array:
     """Return `(1 - exp(-k / p)) / (1 - exp(-k))`, the first of p steps as a share of the range; 1 / p for k = 0."""
-    small = k < 1e-6
-    safe = jnp.where(small, 1.0, k)
+    small = jnp.abs(k) < 1e-6
+    safe = jnp.where(small, 1.0, jnp.maximum(k, -80.0))  # beyond, the first step is zero to all digits
     return jnp.where(small, (1 + k / 2 * (1 - 1 / p)) / p, jnp.expm1(-safe / p) / jnp.expm1(-safe))
 
 

@@ -58,6 +58,11 @@ class Wrapper(Device):
         name = type(self).__name__
         if not isinstance(self.device, Device):
             raise TypeError(f"{name}.device must be a Device; got {self.device!r}")
+        if _check.is_concrete(self.device.g_min) and not np.all(np.asarray(self.device.g_min) >= 0):
+            raise ValueError(
+                f"{name}.device must be a single cell, whose conductance has no sign; got {type(self.device).__name__}."
+                f" Put {name} around its parts"
+            )
         taken = set(self._scores()) & {*self.device.life_scores, *self.device.program_scores}
         if taken:
             inner = f"{type(self.device).__name__} with {', '.join(map(repr, sorted(taken)))}"

@@ -27,7 +27,8 @@ class PartialSET(Device):
         g <- max(0, g + gain (mean + mean_g g + mean_memory P) + (std + std_g g + std_memory P) xi)
 
     A pulse of negative sign is a RESET, whatever its number: phase change has no gradual way down. Programming reaches
-    its target but for `program_curve`, as write-verify does, and leaves no memory.
+    its target but for `program_curve`, as write-verify does, and leaves no memory. A pulse acts on the state before
+    drift, which starts anew with it, as in the source.
     Source: Nandakumar et al., J. Appl. Phys. 124:152135 (2018); Front. Neurosci. 14:406 (2020).
 
     Attributes:
@@ -117,9 +118,9 @@ class PartialSET(Device):
         g, counts = start["g"], checked_counts(counts, start["g"].shape)
         setting, resetting = (None, None) if key is None else jax.random.split(key)
         gain = 1.0 if self.gain_d2d is None else 1 + self.gain_d2d * cells.score("gain")
-        longest = jnp.ceil(jnp.max(counts, initial=0.0)).astype(jnp.int32)
+        longest = jnp.ceil(jnp.max(counts, initial=1.0)).astype(jnp.int32)  # at least one: zero has a derivative
         state = {"g": g, "memory": start["memory"]}
-        state = iterate(_one_set, jnp.maximum(longest, 0), state, (self, setting, gain, counts))
+        state = iterate(_one_set, longest, state, (self, setting, gain, counts))
         age = jnp.where(counts != 0, 0.0, start["age"])
         cells = cells.replace(state=state | {"age": age}, target=None)
         return self.reset(resetting, cells, counts < 0)
@@ -149,7 +150,8 @@ def _one_set(k: Array, state: dict[str, Array], args: Any) -> dict[str, Array]:
     """Apply SET pulse `k` to the cells that have it: all of it, or the fraction that is left."""
     device, key, gain, counts = args
     g, left = state["g"], counts - k
-    part = jnp.where(left > 1, 1.0, jnp.maximum(left, 0.0))
+    due = (left > 0) | ((k == 0) & (left == 0))
+    part = jnp.where(left > 1, 1.0, jnp.where(due, left, 0.0))
     memory = state["memory"] * jnp.exp(-part / device.memory_pulses)
     change = device.mean + device.mean_g * g
     if device.mean_memory is not None:
@@ -162,4 +164,4 @@ def _one_set(k: Array, state: dict[str, Array], args: Any) -> dict[str, Array]:
         noise = read_normal(jax.random.fold_in(key, k), g.shape, g.dtype)
         moved = moved + safe_sqrt(part) * std * noise
     after = {"g": jnp.maximum(g + moved, 0.0), "memory": memory}
-    return {name: jnp.where(left > 0, after[name], state[name]) for name in after}
+    return {name: jnp.where(due, after[name], state[name]) for name in after}

@@ -87,7 +87,9 @@ class Leak(Record):
 class Drift(Record):
     """Power-law drift of the conductance since a cell was last touched, each with its own exponent.
 
-        g(t) = g (max(t, t_0) / t_0) ** -nu,   nu = nu_mean (1 + nu_d2d xi) - nu_slope ln(g / g_max)
+        g(t) = g (max(t, t_0) / t_0) ** -nu,   nu = |nu_mean (1 + nu_d2d xi)| - nu_slope ln(g / g_max)
+
+    A pulse acts on the drifted state, and drift starts anew from there.
 
     Source: Oh et al., IEEE Electron Device Lett. 40:1325 (2019).
 
@@ -105,7 +107,7 @@ class Drift(Record):
 
     def decayed(self, g: Array, u: Array, age: Array | float, score: Array | float) -> Array:
         """Return conductances `g`, at `u = g / g_max`, of cells last touched `age` seconds ago, with their scores."""
-        nu = self.nu if self.nu_d2d is None else self.nu * (1 + self.nu_d2d * score)
+        nu = self.nu if self.nu_d2d is None else jnp.abs(self.nu * (1 + self.nu_d2d * score))
         if self.nu_slope is not None:
             nu = nu - self.nu_slope * jnp.log(jnp.maximum(u, 1e-7))
         return g * jnp.exp(-nu * jnp.log(jnp.maximum(age / self.t_0, 1.0)))
@@ -118,8 +120,8 @@ class Endurance(Record):
         high(N) = high max(N / N_0, 1) ** -high_exponent,   low(N) likewise,
         N_0 = cycles, stretched by temperature
 
-    A window whose logarithm closes linearly in the logarithm of the cycles beyond a threshold is the gradual
-    law of Lammie et al., MemTorch (2022), section endurance.
+    Wear shows after the call that pulses a cell. It is a power law beyond a threshold, as the gradual law that Lammie
+    et al., MemTorch (2022) have for resistances; here it acts on the bounds of x.
 
     Attributes:
       cycles: pulses after which wear shows.
@@ -274,11 +276,14 @@ class StepResponse(Device):
     # -- the state -----------------------------------------------------------------------------------------
 
     def state(self, cells: Cells, time: Array | float = 0.0) -> Array:
-        """Return the state as it is seen: with write noise, against the reference; without drift.
+        """Return the state as it is seen, `time` seconds later: leaked, with write noise, against the reference.
 
-        `time` is not used: leak and diffusion act when `wait` is called.
+        Drift shows in the conductance; diffusion, which needs a key, acts when `wait` is called.
         """
-        x = self._hidden(cells, self.realise(cells))
+        cell = self.realise(cells)
+        x = self._hidden(cells, cell)
+        if self.leak is not None:
+            x = jnp.clip(self._leaked(None, self.leak, cells, x, time), cell["low"], cell["high"])
         if self.write_noise is not None:
             x = x + self.write_noise * self.dx * cells.score("write")
         return x - self._reference(cells)
@@ -333,7 +338,7 @@ class StepResponse(Device):
 
     def conductance(self, cells: Cells, time: Array | float = 0.0) -> Array:
         """Return the conductance [S], `time` seconds after the last touch: linear in the state, never below zero."""
-        share = (self.state(cells) - self.x_min) / (self.x_max - self.x_min)
+        share = (self.state(cells, time) - self.x_min) / (self.x_max - self.x_min)
         g = jnp.maximum(self.g_min + self.window * share, 0.0)
         if self.drift is None:
             return g
@@ -344,6 +349,13 @@ class StepResponse(Device):
         """Return the standard deviation [S] of one read."""
         g = self.conductance(cells, time)
         return jnp.zeros_like(g) if self.read_curve is None else self.read_curve(g / self.g_max)
+
+    def _with_drift(self, cells: Cells, x: Array, where: Array) -> Array:
+        """Return the state, by what it has drifted so far in the cells that are about to be touched."""
+        if self.drift is None:
+            return x
+        lost = self.conductance(cells) - self.replace(drift=None).conductance(cells)
+        return x + jnp.where(where, lost * (self.x_max - self.x_min) / self.window, 0.0)
 
     # -- pulses --------------------------------------------------------------------------------------------
 
@@ -361,14 +373,16 @@ class StepResponse(Device):
         cell = self.realise(cells)
         x = self._hidden(cells, cell)
         counts = checked_counts(counts, x.shape)
+        x = self._with_drift(cells, x, counts != 0)
+        up = counts >= 0
         jumped, written = (None, None) if key is None else jax.random.split(key)
         noisy = key is not None and self.noisy
-        x = self._many(jumped if noisy else None, cell, x, jnp.abs(counts), counts > 0)
+        x = self._many(jumped if noisy else None, cell, x, jnp.where(up, counts, -counts), up)
         return self._touched(written, cells, counts, jnp.clip(x, cell["low"], cell["high"]))
 
     def _many(self, key: Array | None, cell: Realised, x: Array, n: Array, up: Array) -> Array:
         """Return the state after `n` pulses."""
-        longest = jnp.ceil(jnp.max(n, initial=0.0)).astype(jnp.int32)
+        longest = jnp.ceil(jnp.max(n, initial=1.0)).astype(jnp.int32)  # at least one: zero pulses have a derivative
         return iterate(_one_pulse, longest, x, (self, key, cell, n, up))
 
     def _touched(self, key: Array | None, cells: Cells, counts: Array, x: Array) -> Cells:
@@ -465,13 +479,14 @@ def _one_pulse(k: Array, x: Array, args: Any) -> Array:
     """Apply pulse `k` to the cells that have it: all of it, or the fraction that is left."""
     device, key, cell, n, up = args
     left = n - k
-    part = jnp.where(left > 1, 1.0, jnp.maximum(left, 0.0))
+    due = (left > 0) | (k == 0)
+    part = jnp.where(left > 1, 1.0, jnp.where(due, left, 0.0))
     change = device.response(cell, x, up)
     moved = part * change
     if key is not None:
         noise = read_normal(jax.random.fold_in(key, k), x.shape, x.dtype)
         moved = moved + safe_sqrt(part) * device.spread(cell, x, change, up) * noise
-    return jnp.where(left > 0, jnp.clip(x + moved, cell["low"], cell["high"]), x)
+    return jnp.where(due, jnp.clip(x + moved, cell["low"], cell["high"]), x)
 
 
 def safe_sqrt(x: Any) -> Array:

@@ -217,7 +217,7 @@ class LogNormal(Device):
 
         ln R = ln R_target - s**2 / 2 + s xi_program
 
-    with s from `spread_on` at 1 / g_max to `spread_off` at 1 / g_min, linear in ln R.
+    with s from `spread_on` at 1 / g_max to `spread_off` at 1 / g_min, linear in ln R and constant beyond.
 
     Source: Joksas et al., Adv. Sci. 9:2105784 (2022).
 
@@ -239,17 +239,18 @@ class LogNormal(Device):
 
     def _spread(self, target: Array) -> Array:
         share = jnp.log(self.g_max / target) / jnp.log(self.g_max / self.g_min)
+        share = jnp.clip(share, 0.0, 1.0)
         return self.spread_on + (self.spread_off - self.spread_on) * share
 
     def programming_noise(self, target: Array) -> Array:
         """Return the standard deviation [S] of the conductance."""
-        s = self._spread(target)
+        s = self._spread(jnp.maximum(target, 1e-9 * self.g_max))
         return target * jnp.exp(s**2) * jnp.sqrt(jnp.maximum(jnp.expm1(s**2), 0.0))
 
     def conductance(self, cells: Cells, time: Array | float = 0.0) -> Array:
         """Return the conductance [S], whatever the `time` [s]."""
         target = _programmed(cells)
-        s = self._spread(target)
+        s = self._spread(jnp.maximum(target, 1e-9 * self.g_max))
         return target * jnp.exp(s**2 / 2 - s * cells.score("program"))
 
     def read_noise(self, cells: Cells, time: Array | float = 0.0) -> Array:

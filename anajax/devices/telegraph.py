@@ -80,6 +80,9 @@ class Telegraph(Wrapper):
         return ("rtn",) if self.size_sigma is None else ("rtn", "rtn_size")
 
     def _state(self, cells: Cells) -> Array:
+        state = cells.state or {}
+        if "age" in state:  # traps stay what they are while a cell ages
+            cells = cells.replace(state=state | {"age": jnp.zeros_like(state["age"])})
         return self.device.conductance(cells) / self.g_max
 
     def trap(self, cells: Cells) -> Array:

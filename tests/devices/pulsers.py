@@ -46,7 +46,7 @@ KINDS = {
     "pow": (PowStep, {"dx": 0.05, "gamma": 1.5, "gamma_up_down": 0.2, "gamma_d2d": 0.1, "gamma_up_down_d2d": 0.1}),
     "piecewise": (PiecewiseStep, {"dx": 0.03, "nodes_up": [1.5, 1.0, 0.2], "nodes_down": [0.1, 0.7, 1.0, 1.2]}),
     "table": (TableStep, TABLE),
-    "neurosim": (NeuroSim, {"nl_up": 1.75, "nl_down": 1.46, "p_up": 32, "p_down": 40, "nl_d2d": 0.1}),
+    "neurosim": (NeuroSim, {"nl_up": 1.75, "nl_down": -1.46, "p_up": 32, "p_down": 40, "nl_d2d": 0.1}),
     "tanh": (Tanh, {"dx": 0.03, "steep": 1.2}),
 }
 SPREAD = {"x_min_d2d": 0.1, "x_max_d2d": 0.1, "dx_d2d": 0.2, "up_down_d2d": 0.05}

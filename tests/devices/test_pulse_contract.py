@@ -284,7 +284,7 @@ SPREADS = ["x_min_d2d", "x_max_d2d", "dx_d2d", "up_down_d2d", "rest_d2d", "c2c",
         (lambda: ExpStep(dx_law="uniform"), "ExpStep.dx_law", "'uniform'", "'normal', 'lognormal'"),
         (lambda: NeuroSim(noise="multiplicative"), "NeuroSim.noise", "'multiplicative'", "'additive'"),
         (lambda: NeuroSim(nl_up=11.0), "NeuroSim.nl_up", "11", "at most 10"),
-        (lambda: NeuroSim(nl_down=-4.88), "NeuroSim.nl_down", "-4.88", "at least 0"),
+        (lambda: NeuroSim(nl_down=-10.5), "NeuroSim.nl_down", "-10.5", "at least -10"),
         (lambda: SoftBoundsPmax(p_max=0), "SoftBoundsPmax.p_max", "got 0", "greater than 0"),
         (lambda: PowStep(gamma=-1.0), "PowStep.gamma", "-1", "at least 0"),
         (

@@ -163,7 +163,7 @@ LINES = {
     ),
     "soft, multiplicative": (lambda: SoftBounds(dx=0.01, c2c=1.0), -0.5, 60, 1),
     "linear, multiplicative": (lambda: LinearStep(dx=0.006, gamma_up=0.5, gamma_down=0.5, c2c=1.0), 0.5, 100, -1),
-    "neurosim": (lambda: NeuroSim(nl_up=1.75, nl_down=1.46, p_up=100, p_down=120, c2c=0.004), 0.3, 30, 1),
+    "neurosim": (lambda: NeuroSim(nl_up=1.75, nl_down=-1.46, p_up=100, p_down=120, c2c=0.004), 0.3, 30, 1),
 }
 
 

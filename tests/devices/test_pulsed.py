@@ -247,7 +247,7 @@ def test_the_label_is_the_largest_distance_from_a_line(x64):
 
 def neurosim(p=32, **labels):
     """Half an on/off ratio of 50 and the FeFET labels, by default."""
-    return NeuroSim(g_min=2e-6, g_max=100e-6, p_up=p, p_down=p + 8, **({"nl_up": 1.75, "nl_down": 1.46} | labels))
+    return NeuroSim(g_min=2e-6, g_max=100e-6, p_up=p, p_down=p + 8, **({"nl_up": 1.75, "nl_down": -1.46} | labels))
 
 
 def follows_neurosim(device, nl_up=1.75, nl_down=1.46, p=32):
@@ -266,15 +266,23 @@ def follows_neurosim(device, nl_up=1.75, nl_down=1.46, p=32):
 
 @pytest.mark.parametrize(("nl_up", "nl_down"), [(1.75, 1.46), (0.01, 5.0), (9.0, 0.01)])
 def test_neurosim_curves(nl_up, nl_down, x64):
-    follows_neurosim(neurosim(nl_up=nl_up, nl_down=nl_down), nl_up, nl_down)
+    follows_neurosim(neurosim(nl_up=nl_up, nl_down=-nl_down), nl_up, nl_down)
+
+
+def test_a_positive_label_of_depression_starts_slowly(x64):
+    """Down along x(P) = B (1 - exp(-P / A)) + 0 from P = 10, A = 10 a(2.4): after 1, 5, 9, 10 pulses."""
+    device = NeuroSim(p_down=10, nl_down=2.4)
+    cells = device.pulse(None, cells_at(device, [1.0] * 4), jnp.asarray([-1.0, -5.0, -9.0, -10.0]))
+    np.testing.assert_allclose(device.state(cells), [0.965, 0.731, 0.210, 0.0], atol=5.1e-4)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"nl_up": 1.46, "nl_down": 1.75},
+        {"nl_up": 1.46, "nl_down": -1.75},
         {"nl_up": 1.76},
-        {"nl_down": 1.47},
+        {"nl_down": -1.47},
+        {"nl_down": 1.46},
         {"p": 33},
     ],
     ids=str,
@@ -294,7 +302,7 @@ def test_neurosim_retraced_is_rejected(x64):
             back = 1 + s
             return jnp.where(up, a, -a / back), jnp.where(up, s, -s / back)
 
-    wrong = Retraced(g_min=2e-6, g_max=100e-6, p_up=32, p_down=40, nl_up=1.75, nl_down=1.46)
+    wrong = Retraced(g_min=2e-6, g_max=100e-6, p_up=32, p_down=40, nl_up=1.75, nl_down=-1.46)
     with pytest.raises(AssertionError):
         follows_neurosim(wrong)
 

@@ -1,6 +1,7 @@
 """Published devices known by their response to pulses. States are dimensionless, as published; windows are in siemens.
 
-Where a publication gives no conductance, the window is that of its kind of device and an argument.
+Where a publication gives no conductance, the window is an argument; its default leaves room below, so that hardly any
+cell's own lower bound lies below zero conductance.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def _steps(
     }
 
 
-def rram_es(g_min: Array | float = 10e-6, g_max: Array | float = 100e-6) -> ExpStep:
+def rram_es(g_min: Array | float = 50e-6, g_max: Array | float = 100e-6) -> ExpStep:
     """Return HfO2 RRAM with exponential steps and strong noise, of about 1,500 states.
 
     Source: Gong et al., Nat. Commun. 9:2102 (2018); the fit of AIHWKit's ReRamES preset.
@@ -60,7 +61,7 @@ def rram_es(g_min: Array | float = 10e-6, g_max: Array | float = 100e-6) -> ExpS
     )
 
 
-def rram_sb(g_min: Array | float = 10e-6, g_max: Array | float = 100e-6) -> SoftBounds:
+def rram_sb(g_min: Array | float = 50e-6, g_max: Array | float = 100e-6) -> SoftBounds:
     """Return HfO2 RRAM with soft bounds, of about 1,000 states.
 
     Source: loosely Gong et al., Nat. Commun. 9:2102 (2018); AIHWKit's ReRamSB preset.
@@ -96,7 +97,7 @@ def _rram_array(window: tuple[Any, Any], x_min_d2d: float, x_max_d2d: float, c2c
     )
 
 
-def rram_array_om(g_min: Array | float = 10e-6, g_max: Array | float = 100e-6) -> SoftBounds:
+def rram_array_om(g_min: Array | float = 50e-6, g_max: Array | float = 100e-6) -> SoftBounds:
     """Return the optimised-material RRAM of a 14 nm array, about 21 states, read against its symmetry point.
 
     13.48 % of the measured devices were stuck; `Faulty` adds them.
@@ -110,7 +111,7 @@ def rram_array_om(g_min: Array | float = 10e-6, g_max: Array | float = 100e-6) -
     return _rram_array((g_min, g_max), 0.5695, 0.3499, 0.4158, steps)
 
 
-def rram_array_hfo2(g_min: Array | float = 10e-6, g_max: Array | float = 100e-6) -> SoftBounds:
+def rram_array_hfo2(g_min: Array | float = 50e-6, g_max: Array | float = 100e-6) -> SoftBounds:
     """Return the baseline HfO2 RRAM of a 14 nm array, about 4 states, read against its symmetry point.
 
     9.77 % of the measured devices were stuck; `Faulty` adds them.
@@ -201,7 +202,7 @@ def idealized() -> ConstantStep:
     Source: Rasch, Gokmen, Haensch, arXiv:1906.02698 (2019).
     """
     steps = _steps(0.0002, 0.3, up_down_dtod=0.0)
-    return ConstantStep(x_min_d2d=0.3, x_max_d2d=0.3, c2c=0.3, **steps)
+    return ConstantStep(g_min=12.5 * _uS, g_max=25 * _uS, x_min_d2d=0.3, x_max_d2d=0.3, c2c=0.3, **steps)
 
 
 def gokmen_vlasov() -> ConstantStep:
@@ -209,7 +210,7 @@ def gokmen_vlasov() -> ConstantStep:
 
     Source: Gokmen & Vlasov, Front. Neurosci. 10:333 (2016); AIHWKit's GokmenVlasov preset.
     """
-    return ConstantStep(x_min_d2d=0.3, x_max_d2d=0.3, c2c=0.3, **_steps(0.0016, 0.3))
+    return ConstantStep(g_min=12.5 * _uS, g_max=25 * _uS, x_min_d2d=0.3, x_max_d2d=0.3, c2c=0.3, **_steps(0.0016, 0.3))
 
 
 def pcm_exp() -> ExpStep:
@@ -276,7 +277,7 @@ def capacitor_3t1c(lifetime: Array | float | None = None) -> NeuroSim:
         x_min=-0.5,
         x_max=0.5,
         nl_up=0.2,
-        nl_down=0.2,
+        nl_down=-0.2,
         p_up=32.0,
         p_down=32.0,
         c2c=0.005,
@@ -291,7 +292,7 @@ def _neurosim(r_on: float, on_off: float, pulses: tuple[int, int], nl: tuple[flo
         p_up=pulses[0],
         p_down=pulses[1],
         nl_up=nl[0],
-        nl_down=abs(nl[1]),
+        nl_down=nl[1],
         c2c=c2c,
     )
 
@@ -307,9 +308,10 @@ def ag_a_si() -> NeuroSim:
 def fefet() -> NeuroSim:
     """Return a ferroelectric HfZrO transistor, 32 levels, 3.65 V pulses of 75 ns.
 
-    Source: Jerry et al., IEDM 2017 (45-fold window), labels and on-resistance as in NeuroSim.
+    Source: Jerry et al., IEDM 2017 (45-fold window), labels and on-resistance as in DNN+NeuroSim 2.1;
+    some tables print the label of depression, -1.46, without its sign.
     """
-    return _neurosim(240e3, 45.0, (32, 32), (1.75, 1.46), 0.003)
+    return _neurosim(240e3, 45.0, (32, 32), (1.75, -1.46), 0.003)
 
 
 def taox_tio2() -> NeuroSim:
@@ -337,8 +339,9 @@ def alox_hfo2() -> NeuroSim:
 
 
 def gst_pcm() -> NeuroSim:
-    """Return GST phase-change memory. The numbers are those usually quoted from NeuroSim's tables, not verified.
+    """Return GST phase-change memory, whose depression starts slowly.
 
+    The numbers are those usually quoted from NeuroSim's tables; they were not verified.
     Source: Kuzum et al., Nano Lett. 12:2179 (2012), as tabulated in NeuroSim.
     """
     return _neurosim(4.71e3, 19.8, (100, 10), (0.105, 2.4), 0.015)

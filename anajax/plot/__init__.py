@@ -1,0 +1,13 @@
+"""Pictures of devices and studies. Every function returns a matplotlib `Figure`; nothing is shown or saved."""
+
+from anajax.plot.devices import drift as drift
+from anajax.plot.devices import iv as iv
+from anajax.plot.devices import iv_loop as iv_loop
+from anajax.plot.devices import overview as overview
+from anajax.plot.devices import population as population
+from anajax.plot.devices import programming_error as programming_error
+from anajax.plot.devices import pulse_response as pulse_response
+from anajax.plot.devices import read_noise as read_noise
+from anajax.plot.devices import steps as steps
+from anajax.plot.devices import symmetry as symmetry
+from anajax.plot.studies import accuracy_over_time as accuracy_over_time
