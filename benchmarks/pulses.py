@@ -32,9 +32,7 @@ def main() -> None:
     key = jax.random.key(0)
     cells = SHAPE[0] * SHAPE[1]
     pulse = jax.jit(lambda spec, key, cells, counts: spec.pulse(key, cells, counts))
-    print(
-        f"{cells:,} cells ({jax.devices()[0].device_kind}): ns for each cell and pulse, and million cell-pulses a second"
-    )
+    print(f"{cells:,} cells ({jax.devices()[0].device_kind}): ns for each cell and pulse, million of them a second")
     for name, spec in specs.items():
         made = jax.jit(lambda key, spec=spec: spec.fabricate(key, SHAPE))(key)
         runs = {n: lambda n=n, spec=spec, made=made: pulse(spec, key, made, jnp.full(SHAPE, float(n))) for n in PULSES}
