@@ -28,3 +28,10 @@ def x64():
     """64-bit floats for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def bounded_memory():
+    """Forget the programs of a module of tests: thousands of them fill gigabytes."""
+    yield
+    jax.clear_caches()

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from anajax import _check
@@ -166,7 +167,8 @@ class Vector(Compound):
             raise ValueError(f"Vector.n must be an integer of at least 1; got {self.n!r}")
         if self.weights is not None and jnp.shape(self.weights) != (self.n,):
             raise ValueError(f"Vector.weights must have shape ({self.n},); got {jnp.shape(self.weights)}")
-        if self.weights is not None and _check.is_concrete(self.weights) and not jnp.sum(self.weights) > 0:
+        known = self.weights is not None and _check.is_concrete(self.weights)
+        if known and not np.sum(np.asarray(self.weights)) > 0:
             raise ValueError(f"Vector.weights must have a sum greater than 0; got {self.weights}")
 
     def parts(self, cells: Cells | None = None) -> dict[str, tuple[Device, Any]]:
@@ -275,8 +277,8 @@ class OneSidedPair(Compound):
         """Check that erasing a device makes room."""
         spec = self.device
         if isinstance(spec, StepResponse) and all(_check.is_concrete(x) for x in jax.tree.leaves(self)):
-            left = (spec.rest - spec.x_min) / (spec.x_max - spec.x_min)
-            if not jnp.all(left < self.lower):
+            rest, low, high = (np.asarray(x) for x in (spec.rest, spec.x_min, spec.x_max))
+            if not np.all((rest - low) / (high - low) < np.asarray(self.lower)):
                 raise ValueError(
                     f"OneSidedPair.device must be erased to less than lower={self.lower} of its window, for a refresh"
                     f" to make room; got rest={spec.rest} between x_min={spec.x_min} and x_max={spec.x_max}"

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from anajax import _check
@@ -161,7 +162,7 @@ class TableStep(StepResponse):
         super().check()
         if jnp.ndim(self.x) != 1:
             raise ValueError(f"TableStep.x must have shape (n,); got {jnp.shape(self.x)}")
-        if _check.is_concrete(self.x) and not jnp.all(jnp.diff(jnp.asarray(self.x)) > 0):
+        if _check.is_concrete(self.x) and not np.all(np.diff(np.asarray(self.x, float)) > 0):
             raise ValueError(f"TableStep.x must ascend; got {self.x}")
         for name in ("up_mean", "down_mean", "up_std", "down_std"):
             column = getattr(self, name)

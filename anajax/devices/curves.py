@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from anajax._record import Numbers, Record, leaf, record
@@ -105,7 +106,7 @@ class Table(Record):
             raise ValueError(
                 f"Table.values must have the shape of Table.u, {jnp.shape(self.u)}; got {jnp.shape(self.values)}"
             )
-        if _check.is_concrete(self.u) and not jnp.all(jnp.diff(self.u) > 0):
+        if _check.is_concrete(self.u) and not np.all(np.diff(np.asarray(self.u, float)) > 0):
             raise ValueError(f"Table.u must ascend; got {self.u}")
 
     def __call__(self, u: Array) -> Array:

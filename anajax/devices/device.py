@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from anajax import _check
@@ -74,7 +75,7 @@ class Device(Record):
     def check(self) -> None:
         """Check that the window is not empty."""
         known = _check.is_concrete(self.g_min) and _check.is_concrete(self.g_max)
-        if known and not jnp.all(self.g_min < self.g_max):
+        if known and not np.all(np.asarray(self.g_min) < np.asarray(self.g_max)):
             raise ValueError(
                 f"{type(self).__name__}.g_min must be less than g_max; got g_min={self.g_min} S, g_max={self.g_max} S"
             )

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from anajax import _check
@@ -236,7 +237,7 @@ class SoftBoundsPmax(LineResponse):
 
 
 def _below_zero(device: StepResponse) -> None:
-    if _check.is_concrete(device.x_min) and not jnp.all(device.x_min < 0):
+    if _check.is_concrete(device.x_min) and not np.all(np.asarray(device.x_min) < 0):
         raise ValueError(f"{type(device).__name__}.x_min must be less than 0: slopes refer to it; got {device.x_min}")
 
 

@@ -338,12 +338,15 @@ class StepResponse(Device):
 
     def conductance(self, cells: Cells, time: Array | float = 0.0) -> Array:
         """Return the conductance [S], `time` seconds after the last touch: linear in the state, never below zero."""
-        share = (self.state(cells, time) - self.x_min) / (self.x_max - self.x_min)
-        g = jnp.maximum(self.g_min + self.window * share, 0.0)
+        g = self._without_drift(cells, time)
         if self.drift is None:
             return g
         age = (cells.state or {}).get("age", 0.0) + time
         return self.drift.decayed(g, g / self.g_max, age, cells.score("drift"))
+
+    def _without_drift(self, cells: Cells, time: Array | float = 0.0) -> Array:
+        share = (self.state(cells, time) - self.x_min) / (self.x_max - self.x_min)
+        return jnp.maximum(self.g_min + self.window * share, 0.0)
 
     def read_noise(self, cells: Cells, time: Array | float = 0.0) -> Array:
         """Return the standard deviation [S] of one read."""
@@ -354,7 +357,7 @@ class StepResponse(Device):
         """Return the state, by what it has drifted so far in the cells that are about to be touched."""
         if self.drift is None:
             return x
-        lost = self.conductance(cells) - self.replace(drift=None).conductance(cells)
+        lost = self.conductance(cells) - self._without_drift(cells)
         return x + jnp.where(where, lost * (self.x_max - self.x_min) / self.window, 0.0)
 
     # -- pulses --------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ Conductances are siemens, times seconds since the end of programming, any time >
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from anajax import _check
@@ -60,7 +61,7 @@ class PCM(Device):
         """Check the window, and that a read is over before drift starts to count."""
         super().check()
         known = _check.is_concrete(self.t_0) and _check.is_concrete(self.t_read)
-        if known and not jnp.all(self.t_0 >= self.t_read):
+        if known and not np.all(np.asarray(self.t_0) >= np.asarray(self.t_read)):
             raise ValueError(f"PCM.t_0 must be at least t_read; got t_0={self.t_0} s, t_read={self.t_read} s")
 
     def programming_noise(self, target: Array) -> Array:
@@ -234,7 +235,7 @@ class LogNormal(Device):
     def check(self) -> None:
         """Check the window: a resistance has a logarithm."""
         super().check()
-        if _check.is_concrete(self.g_min) and not jnp.all(self.g_min > 0):
+        if _check.is_concrete(self.g_min) and not np.all(np.asarray(self.g_min) > 0):
             raise ValueError(f"LogNormal.g_min must be greater than 0; got {self.g_min} S")
 
     def _spread(self, target: Array) -> Array:

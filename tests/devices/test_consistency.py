@@ -154,3 +154,10 @@ def test_log_normal_cells_at_and_beyond_the_ends_of_the_window():
     noise = device.programming_noise(target)
     s = np.asarray([0.5, 0.5, 0.5, 0.1, 0.1])
     np.testing.assert_allclose(noise, target * np.exp(s**2) * np.sqrt(np.expm1(s**2)), rtol=1e-4)
+
+
+def test_specs_can_be_replaced_inside_transformations():
+    """Fields known while a program is traced do not upset the checks of the others."""
+    device = presets.pcm()
+    half = jax.jit(lambda x: device.replace(g_max=20e-6).programming_noise(x))(1e-5)
+    np.testing.assert_allclose(half, device.replace(g_max=20e-6).programming_noise(jnp.asarray(1e-5)), rtol=1e-6)

@@ -50,7 +50,7 @@ DEVICES = {
     "pcm_set_pair": lambda: presets.pcm_set_pair(memory=False),
     "pcm_3t1c": presets.pcm_3t1c,
 }
-# one of each law; the gradients of the others take minutes together
+# one of each law; the others take minutes together
 PULSED = {"rram_es", "ecram", "rram_array_om", "pcm_set", "fefet", "pcm_3t1c"}
 
 
@@ -62,7 +62,7 @@ def test_every_preset_is_in_the_table():
 def cases():
     for name, check in itertools.product(DEVICES, device_checks):
         pulsed = list(DEVICES).index(name) >= list(DEVICES).index("rram_es")
-        slow = "gradients" in check and pulsed and name not in PULSED
+        slow = pulsed and name not in PULSED
         yield pytest.param(name, check, marks=[pytest.mark.slow] if slow else [])
 
 
