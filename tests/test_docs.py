@@ -20,6 +20,8 @@ PACKAGES = (  # re-export what is public
     "anajax",
     "anajax.devices",
     "anajax.devices.presets",
+    "anajax.devices.memristor",
+    "anajax.fit",
     "anajax.arrays",
     "anajax.nn",
     "anajax.chips",

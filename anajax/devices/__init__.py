@@ -5,6 +5,7 @@ from anajax._record import leaf as leaf
 from anajax._record import record as record
 from anajax._record import static as static
 from anajax.devices import conduction as conduction
+from anajax.devices import memristor as memristor
 from anajax.devices import presets as presets
 from anajax.devices.compound import Compound as Compound
 from anajax.devices.compound import OneSidedPair as OneSidedPair
