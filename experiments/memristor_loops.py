@@ -55,17 +55,18 @@ def loops(model: Memristor, amplitude: float, frequencies: np.ndarray, points: i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="memristor_loops.png")
-    parser.add_argument("--quick", action="store_true", help="few points, and without the slow JART")
+    parser.add_argument("--quick", action="store_true", help="few points of the first three models")
     args = parser.parse_args()
     points = 33 if args.quick else 129
-    cells = {name: cell for name, cell in CELLS.items() if not (args.quick and name.startswith("JART"))}
+    cells = dict(list(CELLS.items())[: 3 if args.quick else None])
 
     figure = Figure(figsize=(10, 6), layout="constrained")
     panels = figure.subplots(2, 3).ravel()
     print(f"{'model':26s} {'frequency, Hz':>14s} {'loop area, W':>14s}")
     for panel, (name, (model, amplitude, middle)) in zip(panels, cells.items(), strict=False):
         frequencies = middle * np.array([0.1, 1.0, 10.0])
-        voltages, currents = loops(model, amplitude, frequencies, points)
+        with jax.enable_x64(True):  # JART switches within a millionth of a cycle
+            voltages, currents = loops(model, amplitude, frequencies, points)
         for f, v, i in zip(frequencies, voltages, currents, strict=True):
             half = points // 2 + 1
             area = abs(np.trapezoid(i[:half], v[:half]))

@@ -11,6 +11,8 @@ SMALL = {
     "mvm_error.py": ["--chips", "2"],
     "ageing_chips.py": ["--chips", "3", "--steps", "60"],
     "fault_gradients.py": ["--quick"],
+    "fit_device.py": ["--quick"],
+    "memristor_loops.py": ["--quick"],
 }
 
 

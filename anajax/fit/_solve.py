@@ -194,7 +194,13 @@ class Solved(NamedTuple):
 
 
 @np.errstate(all="ignore")  # a member that goes astray is left behind, with whatever it overflows
-def solve(run: Callable[[np.ndarray], Seen], z: np.ndarray, noisy: np.ndarray, batch: str = "starts") -> Solved:
+def solve(
+    run: Callable[[np.ndarray], Seen],
+    z: np.ndarray,
+    noisy: np.ndarray,
+    batch: str = "starts",
+    law: np.ndarray | None = None,
+) -> Solved:
     """Fit every member of a batch.
 
     Args:
@@ -203,17 +209,22 @@ def solve(run: Callable[[np.ndarray], Seen], z: np.ndarray, noisy: np.ndarray, b
       noisy: which coordinates set the noise `[k]`.
       batch: what the batch is: `"starts"`, of which the best is wanted, `"cells"`, or `"alike"`, cells that share
         their noise.
+      law: which coordinates of the mean cells that are alike share, too.
     """
+    law = np.zeros_like(noisy) if law is None else law
     pooled = batch == "alike"
     seen, damping = run(z), np.full(len(z), 1e-3)
     if not np.any(np.isfinite(_cost(seen))):
         raise ValueError("the model has no finite residuals where the fit starts; start from another spec")
     cost = _cost(seen)
     for k in range(_ROUNDS):
-        z, seen, damping, gain = _fit_mean(run, z, seen, ~noisy, damping, batch != "starts")
+        z, seen, damping, gain = _fit_mean(run, z, seen, ~(noisy | law), damping, batch != "starts")
         settled = (gain < _CLOSE) | (damping > _STUCK)
+        if law.any():
+            z, seen, more = _fit_law(run, z, seen, ~(noisy | law), law)
+            settled &= more < _STILL
         if noisy.any():
-            step, more = _noise_step(run, z, seen, noisy, pooled)
+            step, more = _noise_step(run, z, seen, noisy, ~(noisy | law), pooled)
             before, cost = cost, _cost(seen)
             settled &= (more < _STILL) if pooled else (more < _CLOSE) | (np.abs(cost - before) < _STILL)
         if _enough(settled, cost, batch != "starts", k):
@@ -269,6 +280,28 @@ def _fit_mean(
     return z, seen, damping, gain
 
 
+def _fit_law(
+    run: Callable[[np.ndarray], Seen], z: np.ndarray, seen: Seen, own: np.ndarray, law: np.ndarray
+) -> tuple[np.ndarray, Seen, float]:
+    """Take one step of least squares in what all cells share, each cell following with its own; return its gain too."""
+    weight = np.exp(-seen.log)
+    a, g = normal(seen.dr, seen.r, weight)
+    inverse, _ = pseudo_inverse(a[:, own][:, :, own])
+    across = np.swapaxes(a[:, own][:, :, law], 1, 2) @ inverse
+    information = np.sum(a[:, law][:, :, law] - across @ a[:, own][:, :, law], axis=0)
+    score = np.sum(g[:, law] - np.einsum("bij,bj->bi", across, g[:, own]), axis=0)
+    shared = -pseudo_inverse(information[None])[0][0] @ score
+    step = np.zeros_like(z)
+    step[:, law] = shared
+    step[:, own] = -np.einsum("bij,bj->bi", inverse, g[:, own] + a[:, own][:, :, law] @ shared)
+    before = np.sum(weight * np.square(seen.r))
+    for part in (1.0, 0.3, 0.1, 0.03):
+        there = run(z + part * step)
+        if np.sum(weight * np.square(there.r)) < before and np.all(np.isfinite(there.dr)):
+            return z + part * step, there, 0.5 * abs(float(shared @ score))
+    return z, seen, 0.0
+
+
 def normal(j: np.ndarray, r: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return J' W J `[b, k, k]` and J' W r `[b, k]`; zeros for a member without finite residuals."""
     root = np.sqrt(weight)
@@ -288,7 +321,7 @@ def _solve_scaled(a: np.ndarray, g: np.ndarray, size: np.ndarray, damping: np.nd
 
 
 def _noise_step(
-    run: Callable[[np.ndarray], Seen], z: np.ndarray, seen: Seen, noisy: np.ndarray, pooled: bool
+    run: Callable[[np.ndarray], Seen], z: np.ndarray, seen: Seen, noisy: np.ndarray, mean: np.ndarray, pooled: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a step of the noise by Fisher's scores `[b, q]`, and the log-likelihood that it may gain."""
     weight, dlog, dr = np.exp(-seen.log), seen.dlog[..., noisy], seen.dr[..., noisy]
@@ -296,7 +329,7 @@ def _noise_step(
     score = 0.5 * np.einsum("bnk,bn->bk", dlog, square - 1) - np.einsum("bnk,bn->bk", dr, weight * seen.r)
     information = normal(dr, seen.r, weight)[0] + 0.5 * np.swapaxes(dlog, 1, 2) @ dlog
     ours = np.any(dlog != 0, axis=-1)  # the data whose noise is fitted
-    freedom = np.sum(ours, 1) - np.sum(np.any(seen.dr[..., ~noisy] != 0, axis=1), 1)
+    freedom = np.sum(ours, 1) - np.sum(np.any(seen.dr[..., mean] != 0, axis=1), 1)
     scale = np.clip(0.5 * np.log(np.sum(square * ours, 1) / np.maximum(freedom, 1) + 1e-300), -5, 5)
     good = np.isfinite(scale) & np.all(np.isfinite(score), axis=1) & np.all(np.isfinite(information), axis=(1, 2))
     if pooled:  # a cell that went astray does not tell the noise of the others
@@ -315,24 +348,24 @@ def _noise_step(
     inverse, _ = pseudo_inverse(information.sum(0, keepdims=True) if pooled else information)
     step = move(score)
     if np.any(np.all(np.abs(step) < 0.3, axis=1) & ~far):  # dear, and of no use before
-        score = score - np.where(good[:, None], _taken(run, z, seen, noisy, weight), 0.0)
+        score = score - np.where(good[:, None], _taken(run, z, seen, noisy, mean, weight), 0.0)
         step = move(score)
     score = np.broadcast_to(score.sum(0), score.shape) if pooled else score
     gain = np.where(far, np.sum(ours, 1) * scale**2, 0.5 * np.abs(np.sum(step * score, 1)))
     return np.where(far[:, None], scale[:, None], step), gain
 
 
-def _taken(run: Any, z: np.ndarray, seen: Seen, noisy: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _taken(run: Any, z: np.ndarray, seen: Seen, noisy: np.ndarray, mean: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return the slope by each noise of half the log-determinant of the information of the mean `[b, q]`.
 
     It stands for what the fit of the mean has taken from the residuals, and comes from differences.
     """
-    a, _ = normal(seen.dr[..., ~noisy], seen.r, weight)
+    a, _ = normal(seen.dr[..., mean], seen.r, weight)
     inverse, _ = pseudo_inverse(a)
     slopes, step = [], 1e-5
     for k in np.flatnonzero(noisy):
         there = run(z + step * (np.arange(z.shape[1]) == k))
-        moved, _ = normal(there.dr[..., ~noisy], there.r, np.exp(-there.log))
+        moved, _ = normal(there.dr[..., mean], there.r, np.exp(-there.log))
         slopes.append(0.5 * np.einsum("bij,bji->b", inverse, moved - a) / step)
     return np.stack(slopes, axis=1)
 

@@ -42,7 +42,8 @@ def population(
     (its standard scores) are fitted to its own curve, with noise that all cells share, and the mean cell moves until
     the mean score is zero. What the cells' estimates vary by is the spread from device to device plus the error of
     each estimate; the mean variance of these errors is subtracted. Fields without a spread, such as the exponents of
-    `ExpStep`, keep the medians.
+    `ExpStep`, are shared like the noise; of such a device, bounds that are not fitted do not vary. (In `NeuroSim`,
+    `SoftBoundsPmax`, `PiecewiseStep` and `TableStep`, whose step is no field or is held, they keep the medians.)
 
     Standard errors come from the variation of the cells, whatever its distribution, and shrink as one over the root
     of their number. A spread that is no larger than the errors of the estimates becomes `None`.
@@ -136,16 +137,16 @@ class _Fitted(NamedTuple):
     """Cells fitted around their mean.
 
     `values` are fields of the mean cell; `scores` and the variances `errors` of their estimates are `[cells, k]`,
-    `good` says which are determined; `noise` are the coordinates of the shared noise, with their covariance; `moves`
-    is how far the mean cell moves for one unit of each score.
+    `good` says which are determined; `shared` are the coordinates of what all cells share, with their covariance;
+    `moves` is how far the mean cell moves for one unit of each score.
     """
 
     values: dict[str, float]
     scores: np.ndarray
     errors: np.ndarray
     good: np.ndarray
-    noise: np.ndarray
-    noise_covariance: np.ndarray
+    shared: np.ndarray
+    shared_covariance: np.ndarray
     seen: Seen
     moves: np.ndarray
 
@@ -155,17 +156,21 @@ def _levels(
 ) -> Fit:
     """Fit cells and their mean in turn; leave out what the cells do not determine, and noise that they want none of."""
     names, lost = _varying(spec, mean, fields), []
+    shared = tuple(m for m in mean if m not in names) if "dx" in mean else ()
+    if shared:  # a field that all share and the mean of a score that none moves might stand in for each other
+        names = [n for n in names if n in mean]
     while True:
         start = pulses.with_noise(spec, noises).replace(**{_d2d(spec, n): _UNIT for n in names})
-        found = _fit_cells(start, data, names, [n for n in names if n in mean], noises)
+        found = _fit_cells(start, data, names, [n for n in names if n in mean], (*shared, *noises), noises)
         vague = [n for n, share in zip(names, found.good.mean(0), strict=True) if share < 0.5]
-        unseen = pulses.faintest(dict(zip(noises, np.sqrt(np.diag(found.noise_covariance)), strict=True)))
+        own = np.sqrt(np.diag(found.shared_covariance))[-len(noises) :]
+        unseen = pulses.faintest(dict(zip(noises, own, strict=True)))
         if vague:
             names, lost = [n for n in names if n not in vague], lost + vague
         elif unseen is not None and len(noises) > 1:
             noises, spec = [n for n in noises if n != unseen], spec.replace(**{unseen: None})
         else:
-            return _report(spec, fixed, names, noises, found, data[1], lost)
+            return _report(pulses.with_noise(spec, noises), fixed, names, (*shared, *noises), found, data[1], lost)
 
 
 def _varying(spec: Any, mean: list[str], fields: Sequence[str] | None) -> list[str]:
@@ -189,21 +194,24 @@ def _moments(spec: Any, values: dict[str, Any], data: Any) -> tuple[Array, Array
     By that a score comes back which its curve stops to depend on, such as a bound that it no longer meets.
     """
     r, log = pulses.moments(spec, values, data)
-    held = jnp.stack([v / _HOLD for name, v in values.items() if name.startswith("score.")])
+    held = jnp.array([v / _HOLD for name, v in values.items() if name.startswith("score.")], r.dtype)
     return jnp.concatenate([held, r]), jnp.concatenate([jnp.zeros_like(held), log])
 
 
-def _fit_cells(spec: Any, data: Any, names: list[str], moving: list[str], noises: list[str]) -> _Fitted:
-    """Fit the scores of each cell and the shared noise; move the mean cell until the mean score is zero."""
+def _fit_cells(
+    spec: Any, data: Any, names: list[str], moving: list[str], shared: tuple[str, ...], noises: list[str]
+) -> _Fitted:
+    """Fit each cell's scores and the shared fields and noises; move the mean cell until the mean score is zero."""
     more = {f"score.{n}": (0.0, -math.inf) for n in names} | {"x_0": (0.0, -math.inf)}
-    free = _solve.free(spec, tuple(noises), more)
-    noisy, own = np.isin(free.paths, noises), np.isin(free.paths, list(more)[:-1])
+    free = _solve.free(spec, shared, more)
+    paths = [n.split("[")[0] for n in free.names]
+    every, own, noisy = (np.isin(paths, part) for part in (shared, list(more)[:-1], noises))
     z = np.stack([free.coordinates(_first_look(spec, names, d, x)) for d, x in zip(data[0], data[1], strict=True)])
     values, at = {n: float(getattr(spec, n)) for n in moving}, [names.index(n) for n in moving]
     for _ in range(_PASSES):
         run = _solve.look(_moments, free, _solve.place(_solve.double(spec), values), data, each=True)
-        solved = _solve.solve(run, z, noisy, "alike")
-        z, (cov, lost) = solved.z.copy(), _solve.covariance(solved.seen, noisy, pooled=True)
+        solved = _solve.solve(run, z, noisy, "alike", every & ~noisy)
+        z, (cov, lost) = solved.z.copy(), _solve.covariance(solved.seen, every, pooled=True)
         scores, errors = z[:, own], np.einsum("bii->bi", cov)[:, own]
         good = ~lost[:, own] & (errors < _WORST**2) & solved.done[:, None]
         moves = _moves(spec, values, moving)
@@ -215,8 +223,8 @@ def _fit_cells(spec: Any, data: Any, names: list[str], moving: list[str], noises
         z[:, np.flatnonzero(own)[at]] -= off.mean[at]
     # the errors of a cell that its curve does not determine are no small ones, and do not carry over to the noise
     sure = good.all(1) if good.all(1).any() else np.ones(len(z), bool)
-    cov, _ = _solve.covariance(Seen(*(a[sure] for a in solved.seen)), noisy, pooled=True)
-    return _Fitted(values, scores, errors, good, z[0, noisy], cov[0][np.ix_(noisy, noisy)], solved.seen, moves)
+    cov, _ = _solve.covariance(Seen(*(a[sure] for a in solved.seen)), every, pooled=True)
+    return _Fitted(values, scores, errors, good, z[0, every], cov[0][np.ix_(every, every)], solved.seen, moves)
 
 
 def _first_look(spec: Any, names: list[str], d: np.ndarray, x: np.ndarray) -> dict[str, Any]:
@@ -251,12 +259,12 @@ def _report(
     spec: Any,
     fixed: dict[str, Any],
     names: list[str],
-    noises: list[str],
+    shared: tuple[str, ...],
     found: _Fitted,
     x: np.ndarray,
     lost: list[str],
 ) -> Fit:
-    """Return the `Fit`: means and spreads of the cells, the noise, and what else was fitted."""
+    """Return the `Fit`: means and spreads of the cells, what they share, and what was fitted to single ones."""
     at = [names.index(m) for m in found.values]
     over = spread(found.scores, found.errors, found.good)
     values: dict[str, Any] = dict(found.values)
@@ -270,26 +278,35 @@ def _report(
             shares.append(_UNIT * over.variance_shares[:, of].mean(1, keepdims=True) / (2 * np.sqrt(variance)))
         else:
             absent.append(field)
-    noise, of_noise, noise_shares = _noise(spec, noises, found, shares[0])
-    of_cells = np.concatenate([*shares, noise_shares], axis=1)
+    free = _solve.free(spec, shared)
+    own = free.values(found.shared)
+    of_cells = np.concatenate([*shares, _carried(free, own, found.values, shares[0])], axis=1)
     covariance = of_cells.T @ of_cells / len(of_cells) ** 2
-    covariance[len(values) :, len(values) :] += of_noise
-    spec = pulses.with_noise(spec, noises).replace(**values, **dict.fromkeys(absent))
-    std = dict(zip(values | noise, np.sqrt(np.diag(covariance)).tolist(), strict=True))
+    slopes, k = free.slopes(found.shared), len(values)
+    covariance[k:, k:] += found.shared_covariance * slopes[:, None] * slopes
+    errors = np.sqrt(np.diag(covariance))
+    std: dict[str, Any] = dict(zip(values, errors[:k].tolist(), strict=True))
+    parts = np.split(errors[k:], np.cumsum(free.sizes)[:-1])
+    std |= {p: tidy(e.reshape(shape)) for p, e, shape in zip(free.paths, parts, free.shapes, strict=True)}
+    names_of_rows = (*values, *free.names)
+    spec = _result.with_values(spec.replace(**values, **dict.fromkeys(absent)), own)
+    values |= {p: tidy(v) for p, v in own.items()}
     held = {p: v for p, v in fixed.items() if p not in values}
 
     r, log = found.seen.r[:, len(names) :], found.seen.log[:, len(names) :]
     e = r * np.exp(-log / 2)
     verdict = _result.judge(e, len(names) + 1)
-    share = float(found.good.mean(0).min(initial=1.0))
-    notes = [f"the least determined score is so for {share:.0%} of the cells"] if share < 1 else []
+    parts = zip(names, found.good.mean(0), strict=True)
+    notes = [
+        f"{name} and its spread are of the {p:.0%} of the cells that determine it" for name, p in parts if p < 0.95
+    ]
     notes += [f"no spread seen, hence None: {', '.join(absent)}"] if absent else []
     notes += [f"the curves do not tell how cells differ in {', '.join(lost)}"] if lost else []
     return Fit(
-        spec=_result.with_values(spec, noise),
-        values=values | noise | {p: v for p, (v, _) in held.items()},
+        spec=spec,
+        values=values | {p: v for p, (v, _) in held.items()},
         std=std | {p: s for p, (_, s) in held.items()},
-        names=tuple(std),
+        names=names_of_rows,
         covariance=covariance,
         residual=e,
         rms=float(np.sqrt(np.mean(np.square(r)))),
@@ -300,18 +317,10 @@ def _report(
     )
 
 
-def _noise(
-    spec: Any, noises: list[str], found: _Fitted, mean_shares: np.ndarray
-) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-    """Return the shared noise, the covariance of its own, and its shares in the error of the mean step.
-
-    Write noise counts in mean steps, so that an error of these is one of it too.
-    """
-    free = _solve.free(pulses.with_noise(spec, noises), tuple(noises))
-    slopes = free.slopes(found.noise)
-    values = {p: tidy(v) for p, v in free.values(found.noise).items()}
-    shares = np.zeros((len(mean_shares), len(noises)))
-    if "write_noise" in values and "dx" in found.values:
-        steps = mean_shares[:, list(found.values).index("dx")]
-        shares[:, noises.index("write_noise")] = -values["write_noise"] / found.values["dx"] * steps
-    return values, found.noise_covariance * slopes[:, None] * slopes, shares
+def _carried(free: Any, own: dict[str, Any], mean: dict[str, float], shares: np.ndarray) -> np.ndarray:
+    """Return the cells' shares `[cells, k]` in what all share: write noise counts in mean steps, with their error."""
+    carried = np.zeros((len(shares), len(free.names)))
+    if "write_noise" in own and "dx" in mean:
+        steps = shares[:, list(mean).index("dx")] / mean["dx"]
+        carried[:, free.names.index("write_noise")] = -float(own["write_noise"]) * steps
+    return carried

@@ -62,7 +62,8 @@ def simulate(
       times: ascending times [s], shape `[T]`, at least two; the first is the start.
       x_0: state at `times[0]`, by default `model.initial`; concrete values outside the bounds are an error.
       tolerance: error allowed in one step, as part of the range of the state (of its logarithm where the
-        model says so). In float32 nothing below 1e-6 can be had.
+        model says so). In float32 nothing below 1e-6 can be had, and a cell that switches within a millionth of
+        the whole duration, as JART may, needs more steps than any: use float64 there.
       method: a diffrax solver with an error estimate, such as `diffrax.Tsit5()`; by default an exponential
         Rosenbrock method of order 3, which no stiffness slows down.
       adjoint: how diffrax differentiates; by default `RecursiveCheckpointAdjoint()`, for reverse mode. Give
@@ -79,6 +80,7 @@ def simulate(
 
     Example:
       >>> import numpy as np
+      >>> from anajax.devices.memristor import VTEAM, Sine, simulate
       >>> trace = simulate(VTEAM(), Sine(amplitude=1.0, frequency=1e8, cycles=1), np.linspace(0, 1e-8, 5))
       >>> trace.state.shape
       (5,)
@@ -126,6 +128,7 @@ def pulse_response(
       `v_read`, and whose `state` and `current` (at `v_read`) have shape `[count, ...]`.
 
     Example:
+      >>> from anajax.devices.memristor import Yakopcic, pulse_response
       >>> after = pulse_response(Yakopcic(), volts=0.5, width=1e-4, count=3)
       >>> bool((after.current[1:] > after.current[:-1]).all())
       True
