@@ -123,7 +123,8 @@ def _typical(device: Any, data: Any, mean: list[str], noises: list[str]) -> tupl
     z = np.stack([free.coordinates(own | pulses.look(device, d, x)) for d, x in zip(some[0], some[1], strict=True)])
     noisy = np.isin([n.split("[")[0] for n in free.names], noises)
     run = _solve.look(pulses.moments, free, device, some, each=True)
-    z = _solve.solve(run, z, noisy, "cells").z
+    solved = _solve.solve(run, z, noisy, "cells")
+    z = solved.z[solved.done if solved.done.sum() >= 8 else np.isfinite(solved.cost)]
     middle = np.median(z, axis=0)
     values = free.values(middle)
     # of the median of a normal sample, whose standard deviation is 1.48 median deviations
