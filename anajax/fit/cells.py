@@ -38,12 +38,13 @@ def population(
 ) -> Fit:
     """Fit a device with its spread from cell to cell to the curves of many cells that had the same pulses.
 
-    A few dozen cells are fitted alone; their medians are where the mean cell starts. Then each cell's own deviations
+    A few dozen cells are fitted alone, to start from a typical one. Then each cell's own deviations
     (its standard scores) are fitted to its own curve, with noise that all cells share, and the mean cell moves until
     the mean score is zero. What the cells' estimates vary by is the spread from device to device plus the error of
     each estimate; the mean variance of these errors is subtracted. Fields without a spread, such as the exponents of
     `ExpStep`, are shared like the noise; of such a device, bounds that are not fitted do not vary. (In `NeuroSim`,
-    `SoftBoundsPmax`, `PiecewiseStep` and `TableStep`, whose step is no field or is held, they keep the medians.)
+    `SoftBoundsPmax`, `PiecewiseStep` and `TableStep`, whose step is no field or is
+    held, they keep the medians of single cells.)
 
     Standard errors come from the variation of the cells, whatever its distribution, and shrink as one over the root
     of their number. A spread that is no larger than the errors of the estimates becomes `None`.
@@ -126,12 +127,23 @@ def _typical(device: Any, data: Any, mean: list[str], noises: list[str]) -> tupl
     solved = _solve.solve(run, z, noisy, "cells")
     z = solved.z[solved.done if solved.done.sum() >= 8 else np.isfinite(solved.cost)]
     middle = np.median(z, axis=0)
-    values = free.values(middle)
-    # of the median of a normal sample, whose standard deviation is 1.48 median deviations
-    errors = 1.253 * 1.483 * np.median(np.abs(z - middle), axis=0) / np.sqrt(len(z)) * np.abs(free.slopes(middle))
+    wide = np.median(np.abs(z - middle), axis=0)
+    # of a normal sample the deviation is 1.48 median deviations, and that of its median 1.25 errors of the mean
+    errors = 1.253 * 1.483 * wide / np.sqrt(len(z)) * np.abs(free.slopes(middle))
     parts = np.split(errors, np.cumsum(free.sizes)[:-1])
+    values = free.values(middle)
     known = {p: (tidy(values[p]), tidy(e.reshape(s))) for p, e, s in zip(free.paths, parts, free.shapes, strict=True)}
+    if _shared(device, mean):  # medians of fields that stand in for each other need make no cell: take a real one
+        quiet = z[np.argsort(z[:, noisy].sum(1))[: len(z) // 2]]  # a fit that went astray sees more noise
+        off = np.abs(quiet - np.median(quiet, axis=0)) / (wide + 1e-12)
+        values = free.values(quiet[np.argmin(off.sum(1))])
     return _result.with_values(device, values), {p: known[p] for p in mean}
+
+
+def _shared(spec: Any, mean: list[str]) -> tuple[str, ...]:
+    """Return the fields of the mean that have no spread, and are fitted to all cells together."""
+    spreads = spec._spreads()
+    return tuple(m for m in mean if m not in spreads) if "dx" in mean else ()
 
 
 class _Fitted(NamedTuple):
@@ -157,7 +169,7 @@ def _levels(
 ) -> Fit:
     """Fit cells and their mean in turn; leave out what the cells do not determine, and noise that they want none of."""
     names, lost = _varying(spec, mean, fields), []
-    shared = tuple(m for m in mean if m not in names) if "dx" in mean else ()
+    shared = _shared(spec, mean)
     if shared:  # a field that all share and the mean of a score that none moves might stand in for each other
         names = [n for n in names if n in mean]
     while True:
