@@ -224,6 +224,15 @@ def test_population_with_hard_bounds_and_slopes(key):
     within(found, {n: getattr(true, n) for n in ("dx_d2d", "up_down_d2d", "gamma_d2d", "x_min_d2d", "x_max_d2d")})
 
 
+def test_population_whose_law_has_fields_that_all_cells_share(key):
+    true = DEVICES["ExpStep"][0].replace(dx=0.08, dx_d2d=0.2, up_down_d2d=0.03)
+    found = fit.population(devices.ExpStep(slope=0.5, offset=0), SHORT, measured(true, SHORT, key, 60))
+    names = ("dx", "up_down", "dx_d2d", "up_down_d2d", "a_up", "a_down", "gamma_up", "gamma_down", "c2c", "write_noise")
+    assert found.explained
+    assert set(found.names) == set(names)
+    within(found, {n: getattr(true, n) for n in names})
+
+
 def test_cells_that_are_alike_have_no_spread_to_speak_of(key):
     true = devices.SoftBounds(dx=0.08, **NOISE, **BOUNDS)
     x = np.asarray(measured(true, SHORT, key, 40))

@@ -162,8 +162,8 @@ class StepResponse(Device):
       ...         return jnp.where(up, cell["up"] * (1 - bend), -cell["down"] * (1 + bend))
       >>> device = Tanh(dx=0.01)
       >>> cells = device.pulse(None, device.fabricate(None, (2,)), jnp.asarray([100, -100]))
-      >>> device.state(cells)
-      Array([ 0.6, -0.6], dtype=float32)
+      >>> [f"{x:.3f}" for x in device.state(cells)]
+      ['0.655', '-0.655']
 
     Attributes:
       x_min: lower bound of the state of the mean cell.
