@@ -7,6 +7,10 @@ from anajax._record import static as static
 from anajax.devices import conduction as conduction
 from anajax.devices import memristor as memristor
 from anajax.devices import presets as presets
+from anajax.devices.aging import Arrhenius as Arrhenius
+from anajax.devices.aging import Drift as Drift
+from anajax.devices.aging import Endurance as Endurance
+from anajax.devices.aging import Leak as Leak
 from anajax.devices.compound import Compound as Compound
 from anajax.devices.compound import OneSidedPair as OneSidedPair
 from anajax.devices.compound import ReferencePair as ReferencePair
@@ -36,10 +40,6 @@ from anajax.devices.linear_steps import LineResponse as LineResponse
 from anajax.devices.linear_steps import SoftBounds as SoftBounds
 from anajax.devices.linear_steps import SoftBoundsPmax as SoftBoundsPmax
 from anajax.devices.phase_change import PartialSET as PartialSET
-from anajax.devices.pulsed import Arrhenius as Arrhenius
-from anajax.devices.pulsed import Drift as Drift
-from anajax.devices.pulsed import Endurance as Endurance
-from anajax.devices.pulsed import Leak as Leak
 from anajax.devices.pulsed import Reference as Reference
 from anajax.devices.pulsed import StepResponse as StepResponse
 from anajax.devices.statistical import CMORRAM as CMORRAM

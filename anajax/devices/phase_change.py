@@ -12,9 +12,10 @@ from anajax import _check
 from anajax._loop import iterate
 from anajax._random import read_normal
 from anajax._record import leaf, record
+from anajax.devices.aging import Drift
 from anajax.devices.curves import Curve
 from anajax.devices.device import Cells, Device, checked_counts
-from anajax.devices.pulsed import Drift, safe_sqrt
+from anajax.devices.pulsed import safe_sqrt
 
 
 @record

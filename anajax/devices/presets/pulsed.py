@@ -10,11 +10,12 @@ from typing import Any
 
 from jax import Array
 
+from anajax.devices.aging import Drift, Leak
 from anajax.devices.curved_steps import ExpStep, NeuroSim
 from anajax.devices.curves import Polynomial
 from anajax.devices.linear_steps import ConstantStep, LinearStep, SoftBounds
 from anajax.devices.phase_change import PartialSET
-from anajax.devices.pulsed import Drift, Leak, Reference
+from anajax.devices.pulsed import Reference
 
 _uS = 1e-6
 
