@@ -38,7 +38,7 @@ DEVICES = {
     "gokmen_vlasov": presets.gokmen_vlasov,
     "pcm_exp": presets.pcm_exp,
     "pcm_set": presets.pcm_set,
-    "capacitor_3t1c": lambda: presets.capacitor_3t1c(lifetime=1e-3),
+    "capacitor_3t1c": lambda: presets.capacitor_3t1c(lifetime=1e5),  # its charge outlives the times of the battery
     "ag_a_si": presets.ag_a_si,
     "fefet": presets.fefet,
     "taox_tio2": presets.taox_tio2,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pulsers import JUMPS, KINDS, SPREAD, TABLE, cells_at, make, trace
+from pulsers import JUMPS, KINDS, SPREAD, TABLE, cells_at, make, noise, trace
 
 from anajax.devices import (
     Arrhenius,
@@ -339,6 +339,72 @@ def test_endurance(x64, key):
     again = device.program(key, cells, jnp.full(1, 25e-6))
     np.testing.assert_allclose(device.state(again), 0.8 * 4**-0.1, rtol=1e-9)
     np.testing.assert_allclose(device.pulse(None, again, 400).state["cycles"], 800)
+
+
+def fails(device):
+    """Before and after the 100 exp(0.5 xi) pulses of their lives: stuck for good, whatever is done."""
+    cells = cells_at(device, np.full(4, 0.1), failure=[0.0, 0.0, 0.2, -2.0])
+    cells = device.pulse(None, cells, jnp.asarray([99.0, -100.0, 100.0, 36.0]))
+    lives = [True, False, True, True]  # 100 exp(0.1) = 110.5; 100 exp(-1) = 36.79
+    assert ((device.state(cells) == 0.3) != np.asarray(lives)).all()
+    cells = device.pulse(None, cells, 1.0)
+    lives = np.asarray([False, False, True, False])
+    for after in (
+        cells,
+        device.pulse(None, cells, -4.0),
+        device.wait(None, cells, 3.0),
+        device.reset(None, cells),
+        device.program(None, cells, jnp.full(4, 5e-6)),
+    ):
+        np.testing.assert_array_equal(device.state(after, 2.0) == 0.3, ~lives)
+    np.testing.assert_array_equal(device.step(cells, -1) == 0, ~lives)
+
+
+def failing(kind):
+    wear = Endurance(failure=100.0, failure_d2d=0.5, stuck=0.3)
+    return make(kind, endurance=wear, leak=Leak(lifetime=10.0), rest=0.1)
+
+
+@pytest.mark.parametrize("wrong", [{"failure": 101.5}, {"failure_d2d": 0.4}, {"failure_d2d": None}, {"stuck": 0.2}])
+def test_wrong_failures_are_rejected(wrong, x64):
+    with pytest.raises(AssertionError):
+        fails(failing("constant").replace(**{f"endurance.{name}": value for name, value in wrong.items()}))
+
+
+@pytest.mark.parametrize(
+    "kind", [k if k in ("soft", "exp", "neurosim") else pytest.param(k, marks=pytest.mark.slow) for k in KINDS]
+)
+def test_sudden_failure(kind, x64, key):
+    device = failing(kind)
+    fails(device)
+    if kind == "exp":  # steps that grow with the state
+        device = device.replace(a_up=-1.18, gamma_up=5.0)
+    noisy = device.replace(**noise(kind), **{"endurance.stuck": -0.2})
+    cells = noisy.pulse(key, noisy.fabricate(key, (9,)), 1e4)
+
+    def end(device, counts):
+        return device.state(device.pulse(key, cells, counts)).sum()
+
+    value, slopes = jax.value_and_grad(end, (0, 1))(noisy, jnp.full(9, -7.0))
+    np.testing.assert_allclose(value, -1.8)
+    np.testing.assert_allclose(slopes[0].endurance.stuck, 9.0)
+    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(slopes))
+
+
+def test_wear_of_both_kinds_and_heat(x64):
+    wear = Endurance(cycles=100.0, failure=1000.0, stuck=0.0, thermal=Arrhenius(activation=0.2, temperature=350.0))
+    stretch = float(wear.thermal.stretch)
+    device = ConstantStep(dx=0.1, endurance=wear)
+    for n, wanted in ((500, (500 / 100) ** -0.1), (1001, 0.0)):
+        high = device.realise(device.pulse(None, cells_at(device, [0.0]), n * stretch))["high"]
+        np.testing.assert_allclose(high, wanted, rtol=1e-9)
+
+
+def test_references_do_not_wear(x64):
+    """A reference set to a cell's symmetry point, 0.2 / 2, stays there when the cell wears out."""
+    wear = Endurance(failure=10.0, stuck=-0.5)
+    device = SoftBounds(dx=0.01, up_down=0.1, reference=Reference(symmetry=True), endurance=wear)
+    np.testing.assert_allclose(device.state(device.pulse(None, cells_at(device, [0.0]), 20.0)), -0.6, rtol=1e-9)
 
 
 def test_reset(x64, key):

@@ -304,6 +304,8 @@ SPREADS = ["x_min_d2d", "x_max_d2d", "dx_d2d", "up_down_d2d", "rest_d2d", "c2c",
         (lambda: Leak(diffusion=-1.0), "Leak.diffusion", "-1", "at least 0"),
         (lambda: Drift(nu=0.1, t_0=0.0), "Drift.t_0", "got 0", "greater than 0"),
         (lambda: Endurance(cycles=0.0), "Endurance.cycles", "got 0", "greater than 0"),
+        (lambda: Endurance(failure=9.0), "Endurance.failure", "stuck=None", "given together"),
+        (lambda: Endurance(failure_d2d=0.5), "Endurance.cycles or Endurance.failure", "None", "must be given"),
         (lambda: ConstantStep().conductance(NOTHING), "state", "target", "device.fabricate"),
         *[
             (lambda name=name: ConstantStep(**{name: -0.1}), f"ConstantStep.{name}", "-0.1", "at least 0")

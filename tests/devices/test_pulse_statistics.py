@@ -362,6 +362,23 @@ def test_resets_and_references_and_reads_scatter(key):
     check_moments(reading.read(key, reading.fabricate(None, (N,))) * 1e6, 12.5, 0.5, rounding=1e-5)
 
 
+def test_cells_fail_after_lognormal_numbers_of_pulses(key):
+    """Of cells pulsed exp(k / 2) times their median, Phi(k) have failed; each share within 4.5 standard errors."""
+    device = ConstantStep(dx=1e-6, endurance=Endurance(failure=1e4, failure_d2d=0.5, stuck=-1.0))
+
+    def shares_fail(device):
+        cells = device.fabricate(key, (N,))
+        for k in (-1.5, 0.0, 1.0):
+            failed = device.state(device.pulse(None, cells, 1e4 * math.exp(k / 2))) == -1.0
+            share = float(normal(k))
+            assert abs(float(failed.mean()) - share) < 4.5 * math.sqrt(share * (1 - share) / N)
+
+    shares_fail(device)
+    for wrong in ({"endurance.failure": 1.05e4}, {"endurance.failure_d2d": 0.55}):
+        with pytest.raises(AssertionError):
+            shares_fail(device.replace(**wrong))
+
+
 # -- time ------------------------------------------------------------------------------------------------------------
 
 
