@@ -83,22 +83,51 @@ class Drift(Record):
 
 @record
 class Endurance(Record):
-    """Wear: bounds that close on zero as a power of the pulses a cell has had.
+    """Wear: bounds that close on zero as a power of the pulses a cell has had, and cells that fail for good.
 
-        high(N) = high max(N / N_0, 1) ** -high_exponent,   low(N) likewise,
-        N_0 = cycles, stretched by temperature
+        high(N) = high max(N / N_0, 1) ** -high_exponent,   low(N) likewise,   N_0 = cycles
+        high(N) = low(N) = stuck   from N_f = failure exp(failure_d2d xi) on
 
-    Wear shows after the call that pulses a cell. It is a power law beyond a threshold, as the gradual law that Lammie
-    et al., MemTorch (2022) have for resistances; here it acts on the bounds of x.
+    Both thresholds are stretched by temperature. Wear shows after the call that pulses a cell. A failed cell answers to
+    no pulse, reset or programming; drift, write noise and read noise remain. Which cells have failed is a discrete
+    event, without a derivative with respect to `failure`.
+    Both are the two modes, gradual and sudden, that Lammie et al., MemTorch (2022), have for resistances, here acting
+    on the bounds of x, with a threshold of failure for each cell.
 
     Attributes:
-      cycles: pulses after which wear shows.
+      cycles: pulses after which wear shows, or `None` for no gradual wear.
       high_exponent: of the upper bound.
       low_exponent: of the lower bound.
-      thermal: how the threshold moves with temperature, or `None`.
+      failure: median number of pulses after which a cell fails, or `None`.
+      failure_d2d: spread of its logarithm from cell to cell.
+      stuck: state in which failed cells stay; goes with `failure`.
+      thermal: how the thresholds move with temperature, or `None`.
     """
 
-    cycles: Array | float = leaf(gt=0)
+    cycles: Array | float | None = leaf(default=None, gt=0)
     high_exponent: Array | float = leaf(default=0.1, ge=0)
     low_exponent: Array | float = leaf(default=0.1, ge=0)
+    failure: Array | float | None = leaf(default=None, gt=0)
+    failure_d2d: Array | float | None = leaf(default=None, ge=0)
+    stuck: Array | float | None = leaf(default=None)
     thermal: Arrhenius | None = leaf(default=None)
+
+    def check(self) -> None:
+        """Check that there is wear of either kind, and that failed cells have a state."""
+        if self.cycles is None and self.failure is None:
+            raise ValueError("Endurance.cycles or Endurance.failure must be given; got None for both")
+        if (self.failure is None) != (self.stuck is None):
+            got = f"failure={self.failure!r}, stuck={self.stuck!r}"
+            raise ValueError(f"Endurance.failure and Endurance.stuck must be given together; got {got}")
+
+    def worn(self, low: Array, high: Array, pulses: Array | float, score: Array | float) -> tuple[Array, Array]:
+        """Return what `pulses` have left of the bounds `low` and `high` of cells with these scores of failure."""
+        aged = pulses if self.thermal is None else pulses / self.thermal.stretch
+        if self.cycles is not None:
+            used = jnp.maximum(aged / self.cycles, 1.0)
+            low, high = low * used**-self.low_exponent, high * used**-self.high_exponent
+        if self.failure is None:
+            return low, high
+        spread = 0.0 if self.failure_d2d is None else self.failure_d2d
+        failed = aged >= self.failure * jnp.exp(spread * score)
+        return jnp.where(failed, self.stuck, low), jnp.where(failed, self.stuck, high)

@@ -52,7 +52,7 @@ class ExpStep(StepResponse):
     def response(self, cell: Realised, x: Array, up: Array) -> Array:
         """Return the mean change of the state by one pulse; see `StepResponse.response`."""
         z = 2 * self.slope * x / jnp.maximum(cell["high"] - cell["low"], 1e-6) + self.offset
-        exponent = jnp.where(up, self.gamma_up, -self.gamma_down) * z
+        exponent = jnp.minimum(jnp.where(up, self.gamma_up, -self.gamma_down) * z, 60.0)  # a failed cell has no range
         share = jnp.maximum(1 - jnp.where(up, self.a_up, self.a_down) * jnp.exp(exponent), 0.0)
         return jnp.where(up, cell["up"], -cell["down"]) * share
 

@@ -153,7 +153,8 @@ class Faulty(Wrapper):
     as a squared error of a matrix-vector product; elsewhere biased in the third order of the jump, and at p = 0 in the
     second (numbers in the guide on faulty cells). Cells without scores have none.
     Source: Mehonic et al., Front. Neurosci. 13:593 (2019), the first three kinds; Joksas et al., Adv. Sci. 9:2105784
-    (2022), stuck at drawn values. Not modelled: faults that come in clusters or with use; broken or shorted lines.
+    (2022), stuck at drawn values. Not modelled: faults that come in clusters; broken or shorted lines. Faults that
+    come with use: see `Endurance`.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -118,7 +118,7 @@ class StepResponse(Device):
 
     def _spreads(self) -> dict[str, Any]:
         """Return the spread that each score stands for, by name; `None` where there is none."""
-        reference, leak, drift = self.reference, self.leak, self.drift
+        reference, leak, drift, endurance = self.reference, self.leak, self.drift, self.endurance
         return {
             "x_min": self.x_min_d2d,
             "x_max": self.x_max_d2d,
@@ -129,6 +129,7 @@ class StepResponse(Device):
             "lifetime": None if leak is None else leak.lifetime_d2d,
             "diffusion": None if leak is None else leak.diffusion_d2d,
             "drift": None if drift is None else drift.nu_d2d,
+            "failure": None if endurance is None else endurance.failure_d2d,
         }
 
     @property
@@ -153,10 +154,8 @@ class StepResponse(Device):
         low = -jnp.abs(self.x_min * (1 + self._spread(cells, "x_min")))
         high = jnp.abs(self.x_max * (1 + self._spread(cells, "x_max")))
         if self.endurance is not None:
-            wear, cycles = self.endurance, (cells.state or {}).get("cycles", 0.0)
-            stretch = 1.0 if wear.thermal is None else wear.thermal.stretch
-            used = jnp.maximum(cycles / (wear.cycles * stretch), 1.0)
-            low, high = low * used**-wear.low_exponent, high * used**-wear.high_exponent
+            pulses = (cells.state or {}).get("cycles", 0.0)
+            low, high = self.endurance.worn(low, high, pulses, cells.score("failure"))
         up, down = jnp.abs(self.dx * (gain + skew)), jnp.abs(self.dx * (gain - skew))
         return {"low": low, "high": high, "up": up, "down": down}
 
@@ -198,7 +197,8 @@ class StepResponse(Device):
         if self.reference is None:
             return 0.0
         level = self.reference.mean + self._spread(cells, "reference")
-        return level + self.symmetry_point(cells) if self.reference.symmetry else level
+        unworn = cells.replace(state=None)  # as it was when the reference was set
+        return level + self.symmetry_point(unworn) if self.reference.symmetry else level
 
     def _hidden(self, cells: Cells, cell: Realised) -> Array:
         """Return the state that pulses move: as pulsed, as programmed within the cell's bounds, or virgin."""
