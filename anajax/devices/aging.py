@@ -57,7 +57,8 @@ class Drift(Record):
 
         g(t) = g (max(t, t_0) / t_0) ** -nu,   nu = |nu_mean (1 + nu_d2d xi)| - nu_slope ln(g / g_max)
 
-    A pulse acts on the drifted state, and drift starts anew from there.
+    A pulse acts on the drifted state, and drift starts anew from there. With `nu_noise` each read meets an exponent of
+    its own: read noise, to first order, of g(t) |nu_mean (1 + nu_d2d xi)| nu_noise ln(max(t, t_0) / t_0).
 
     Source: Oh et al., IEEE Electron Device Lett. 40:1325 (2019).
 
@@ -65,20 +66,35 @@ class Drift(Record):
       nu: mean drift exponent.
       nu_d2d: its relative spread from cell to cell.
       nu_slope: change of the exponent with the logarithm of the conductance, or `None`.
+      nu_noise: relative standard deviation of a cell's exponent from read to read, or `None`.
       t_0: time since the last touch from which drift counts [s].
     """
 
     nu: Array | float = leaf()
     nu_d2d: Array | float | None = leaf(default=None, ge=0)
     nu_slope: Array | float | None = leaf(default=None)
+    nu_noise: Array | float | None = leaf(default=None, ge=0)
     t_0: Array | float = leaf(default=1.0, gt=0)
 
     def decayed(self, g: Array, u: Array, age: Array | float, score: Array | float) -> Array:
         """Return conductances `g`, at `u = g / g_max`, of cells last touched `age` seconds ago, with their scores."""
-        nu = self.nu if self.nu_d2d is None else jnp.abs(self.nu * (1 + self.nu_d2d * score))
+        nu = self._exponent(score)
         if self.nu_slope is not None:
             nu = nu - self.nu_slope * jnp.log(jnp.maximum(u, 1e-7))
-        return g * jnp.exp(-nu * jnp.log(jnp.maximum(age / self.t_0, 1.0)))
+        return g * jnp.exp(-nu * self._log_age(age))
+
+    def read_noise(self, g: Array, age: Array | float, score: Array | float) -> Array:
+        """Return the standard deviation of one read of cells that have drifted to `g`, by that of their exponents."""
+        if self.nu_noise is None:
+            return jnp.zeros_like(g)
+        return g * self.nu_noise * jnp.abs(self._exponent(score)) * self._log_age(age)
+
+    def _exponent(self, score: Array | float) -> Array | float:
+        return self.nu if self.nu_d2d is None else jnp.abs(self.nu * (1 + self.nu_d2d * score))
+
+    def _log_age(self, age: Array | float) -> Array:
+        """Return the logarithm of the age in units of `t_0`, 0 before."""
+        return jnp.log(jnp.maximum(age / self.t_0, 1.0))
 
 
 @record

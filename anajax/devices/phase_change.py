@@ -107,7 +107,11 @@ class PartialSET(Device):
     def read_noise(self, cells: Cells, time: Array | float = 0.0) -> Array:
         """Return the standard deviation [S] of one read."""
         g = self.conductance(cells, time)
-        return jnp.zeros_like(g) if self.read_curve is None else self.read_curve(g / self.g_max)
+        noise = jnp.zeros_like(g) if self.read_curve is None else self.read_curve(g / self.g_max)
+        if self.drift is None or self.drift.nu_noise is None:
+            return noise
+        drift = self.drift.read_noise(g, self._state(cells)["age"] + time, cells.score("drift"))
+        return safe_sqrt(noise**2 + drift**2)
 
     def pulse(self, key: Array | None, cells: Cells, counts: Array) -> Cells:
         """Apply partial-SET pulses where `counts` > 0, a RESET where it is < 0; see `Device.pulse`.

@@ -247,8 +247,10 @@ class StepResponse(Device):
         g = self._without_drift(cells, time)
         if self.drift is None:
             return g
-        age = (cells.state or {}).get("age", 0.0) + time
-        return self.drift.decayed(g, g / self.g_max, age, cells.score("drift"))
+        return self.drift.decayed(g, g / self.g_max, self._age(cells) + time, cells.score("drift"))
+
+    def _age(self, cells: Cells) -> Array | float:
+        return (cells.state or {}).get("age", 0.0)
 
     def _without_drift(self, cells: Cells, time: Array | float = 0.0) -> Array:
         share = (self.state(cells, time) - self.x_min) / (self.x_max - self.x_min)
@@ -257,7 +259,11 @@ class StepResponse(Device):
     def read_noise(self, cells: Cells, time: Array | float = 0.0) -> Array:
         """Return the standard deviation [S] of one read."""
         g = self.conductance(cells, time)
-        return jnp.zeros_like(g) if self.read_curve is None else self.read_curve(g / self.g_max)
+        noise = jnp.zeros_like(g) if self.read_curve is None else self.read_curve(g / self.g_max)
+        if self.drift is None or self.drift.nu_noise is None:
+            return noise
+        drift = self.drift.read_noise(g, self._age(cells) + time, cells.score("drift"))
+        return safe_sqrt(noise**2 + drift**2)
 
     def _with_drift(self, cells: Cells, x: Array, where: Array) -> Array:
         """Return the state, by what it has drifted so far in the cells that are about to be touched."""
@@ -300,7 +306,7 @@ class StepResponse(Device):
         state = {"x": x}
         before = cells.state or {}
         if self.drift is not None:
-            state["age"] = jnp.where(touched, 0.0, before.get("age", 0.0))
+            state["age"] = jnp.where(touched, 0.0, self._age(cells))
         if self.endurance is not None:
             state["cycles"] = jnp.abs(counts) + before.get("cycles", 0.0)
         cells = self._with(cells, **state)
@@ -367,7 +373,7 @@ class StepResponse(Device):
             x = jnp.clip(self._leaked(key, self.leak, cells, x, seconds), cell["low"], cell["high"])
         if self.drift is None:
             return self._with(cells, x=x)
-        return self._with(cells, x=x, age=(cells.state or {}).get("age", 0.0) + jnp.broadcast_to(seconds, x.shape))
+        return self._with(cells, x=x, age=self._age(cells) + jnp.broadcast_to(seconds, x.shape))
 
     def _leaked(self, key: Array | None, leak: Leak, cells: Cells, x: Array, seconds: Array | float) -> Array:
         if leak.thermal is not None:

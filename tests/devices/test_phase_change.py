@@ -137,6 +137,15 @@ def test_read_noise_by_hand():
     np.testing.assert_allclose(device.read_noise(at(device, 5.0, 1))[0] / uS, 0.28, rtol=1e-5)
 
 
+def test_read_noise_of_exponents_by_hand():
+    """0.1 x 0.04 ln(86400 s / 38.6 s) of what a day leaves, beside 0.03 G + 0.13 uS."""
+    device = presets.pcm_set().replace(**{"drift.nu_noise": 0.1})
+    cells = device.wait(None, at(device, 5.0, 1), 86000.0)
+    g = float(device.conductance(cells, 400.0)[0]) / uS
+    wanted = np.hypot(0.03 * g + 0.13, 0.1 * 0.04 * np.log(86400 / 38.6) * g)
+    np.testing.assert_allclose(device.read_noise(cells, 400.0)[0] / uS, wanted, rtol=1e-5)
+
+
 def test_programming_and_its_noise(key):
     device = presets.pcm_set().replace(program_curve=presets.pcm().program_curve)
     target = jnp.full(50_000, 9 * uS)

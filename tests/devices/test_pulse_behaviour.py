@@ -309,6 +309,22 @@ def test_drift_exponent_of_each_cell_and_of_its_state(x64):
     np.testing.assert_allclose(device.conductance(cells, 7.0) / device.conductance(cells), wanted, rtol=1e-9)
 
 
+def test_exponents_that_change_from_read_to_read_are_read_noise(x64):
+    """By hand g nu_noise |nu (1 + nu_d2d xi)| ln(t / t_0), with that of the curve; none before t_0."""
+    drift = Drift(nu=-0.1, nu_d2d=0.3, nu_slope=0.02, nu_noise=0.2, t_0=2.0)
+    device = SoftBounds(drift=drift, read_curve=Polynomial(coefficients=(1e-7,)))
+    cells = device.wait(None, cells_at(device, [0.0, 0.0], drift=[0.0, 1.5]), 6.0)
+    g = device.conductance(cells, 8.0)
+    wanted = np.hypot(1e-7, g * 0.2 * np.asarray([0.1, 0.145]) * np.log(7.0))
+    np.testing.assert_allclose(device.read_noise(cells, 8.0), wanted, rtol=1e-9)
+    early = cells_at(device, [0.3, 0.3])
+    np.testing.assert_allclose(device.read_noise(early, 1.9), 1e-7, rtol=1e-9)
+    silent = device.replace(read_curve=None)
+    slope = jax.grad(lambda t: silent.read_noise(early, t).sum())
+    assert slope(1.0) == 0
+    assert slope(3.0) > 0
+
+
 def wears(device):
     """High bound (N / N_0)**-0.1, low bound (N / N_0)**-0.2, beyond N_0 = 100 at 300 K."""
     for n, factor in ((50, 1.0), (100, 1.0), (800, 8.0)):

@@ -26,7 +26,7 @@ FULL = {
         diffusion_d2d=0.2,
         thermal=Arrhenius(activation=0.3, temperature=310.0),
     ),
-    "drift": Drift(nu=0.05, nu_d2d=0.3, nu_slope=0.01, t_0=1.0),
+    "drift": Drift(nu=0.05, nu_d2d=0.3, nu_slope=0.01, nu_noise=0.1, t_0=1.0),
     "endurance": Endurance(
         cycles=5.0, high_exponent=0.2, low_exponent=0.3, thermal=Arrhenius(activation=0.2, temperature=310.0)
     ),

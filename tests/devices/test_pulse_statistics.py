@@ -441,6 +441,20 @@ def test_drift_exponents_scatter(key):
     check_distribution((nu - 0.05) / 0.015, normal)
 
 
+def test_reads_scatter_with_the_exponent(key):
+    """Reads as of exponents 0.05 (1 + 0.1 xi), drawn for each: std 0.05 x 0.1 ln(1e4) of the mean, within 0.4 %."""
+    device = ConstantStep(drift=Drift(nu=0.05, nu_noise=0.1))
+    cells = many(device, 0.0)
+    reads = device.read(key, cells, 1e4) / 12.5e-6
+    exact = 1e4 ** -(0.05 * (1 + 0.1 * jax.random.normal(jax.random.fold_in(key, 1), (10 * N,))))
+    std = 0.005 * math.log(1e4) * 1e4**-0.05
+    check_moments(reads, 1e4**-0.05, std)
+    assert abs(float(exact.std()) / std - 1) < 0.004 + 4.5 / math.sqrt(2 * 10 * N)
+    louder = device.replace(**{"drift.nu_noise": 0.11}).read(key, cells, 1e4) / 12.5e-6
+    with pytest.raises(AssertionError):
+        check_moments(louder, 1e4**-0.05, std)
+
+
 def test_walls_close_for_noisy_pulses(key):
     """However noisy, worn cells stay within what is left of their window."""
     device = ConstantStep(dx=0.1, c2c=2.0, endurance=Endurance(cycles=10.0, high_exponent=0.3, low_exponent=0.3))
