@@ -142,7 +142,7 @@ class Endurance(Record):
         if self.cycles is not None:
             used = jnp.maximum(aged / self.cycles, 1.0)
             low, high = low * used**-self.low_exponent, high * used**-self.high_exponent
-        if self.failure is None:
+        if self.failure is None or self.stuck is None:
             return low, high
         spread = 0.0 if self.failure_d2d is None else self.failure_d2d
         failed = aged >= self.failure * jnp.exp(spread * score)

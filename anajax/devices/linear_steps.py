@@ -30,21 +30,24 @@ class LineResponse(StepResponse):
         mean   x_n = lambda**n x_0 + a (lambda**n - 1) / s
         var    sigma**2 (lambda**(2 n) - 1) / (lambda**2 - 1)                           additive noise
         var    (a + s x_0)**2 lambda**(2 n) ((1 + s**2 c2c**2 / lambda**2)**n - 1) / s**2   multiplicative noise
+        var    sigma c2c |a + s x_0| lambda**(n - 1) (lambda**n - 1) / s                    noise by the root
 
-    `pulse` draws one normal of this mean and variance and clips once, at the end: the distribution of n single
-    pulses for additive noise, their mean and variance for multiplicative noise, where no bound is met on the way.
+    with sigma = c2c times the step at x = 0. `pulse` draws one normal of this mean and variance and clips once, at the
+    end: the distribution of n single pulses for additive noise, their mean and variance for other noise, where no
+    bound is met on the way.
     Fractions of a pulse are powers of lambda: two halves are one.
     Where noise would carry cells across a bound and back, or single steps are coarse, pulses go one by one, with
     a clip after each.
 
     Attributes:
-      noise: whether cycle-to-cycle noise scales with the response at hand ("multiplicative") or with the step at
-        x = 0 ("additive").
+      noise: whether cycle-to-cycle noise scales with the response at hand ("multiplicative"), with the step at
+        x = 0 ("additive"), or with the root of their product ("root"), so that the variance is in proportion to the
+        change; c2c is alpha sqrt(range / dx) for CrossSim 2.0's noise alpha sqrt(change range).
       one_by_one: whether pulses go one by one. `None` decides when the device is made or replaced: by the width of
         the layer that noise builds at a bound, and by the noise of one step, against 0.5 % of the window.
     """
 
-    noise: str = static(default="multiplicative", choices=("multiplicative", "additive"))
+    noise: str = static(default="multiplicative", choices=("multiplicative", "additive", "root"))
     one_by_one: bool | None = static(default=None, choices=(None, False, True))
     _apart: bool | None = static(default=None)  # what `one_by_one` comes to
 
@@ -76,8 +79,9 @@ class LineResponse(StepResponse):
     def spread(self, cell: Realised, x: Array, change: Array, up: Array) -> Array:
         """Return the standard deviation of one pulse."""
         if self.noise == "additive":
-            return jnp.broadcast_to(self.additive(cell, up), x.shape)
-        return super().spread(cell, x, change, up)
+            return jnp.broadcast_to(self.additive(cell, up), jnp.shape(x))
+        whole = super().spread(cell, x, change, up)
+        return safe_sqrt(whole * self.additive(cell, up)) if self.noise == "root" else whole
 
     def symmetry_point(self, cells: Cells) -> Array:
         """Return the state at which pulses up and down cancel; the bound they lead to where they never do."""
@@ -100,6 +104,9 @@ class LineResponse(StepResponse):
             return end
         if self.noise == "additive":
             std = self.additive(cell, up) * safe_sqrt(_geometric(n, s * (2 + s)))
+        elif self.noise == "root":
+            left = jnp.exp((n - 1) * jnp.log1p(s))
+            std = safe_sqrt(self.spread(cell, x, first, up) ** 2 * left * _geometric(n, s))
         else:
             c2c = 0.0 if self.c2c is None else self.c2c
             q = (s * c2c / (1 + s)) ** 2
@@ -122,8 +129,10 @@ class LineResponse(StepResponse):
                 a, s = self.line(cell, up)
                 steps = [jnp.abs(a + s * cell["low"]), jnp.abs(a + s * cell["high"])]
                 for step in steps:
-                    noise = self.additive(cell, up) if self.noise == "additive" else self.c2c * step
+                    noise = self.spread(cell, step, step, up)
                     layer = noise**2 / (2 * step + noise * jnp.sqrt(2 * jnp.abs(s)) + 1e-30)
+                    if self.noise == "root":  # noise and drift fade together
+                        layer = self.c2c * self.additive(cell, up) / 2
                     layer = layer * jnp.where(s > 0, jnp.maximum(*steps) / (step + 1e-30), 1.0)
                     worst = max(worst, float(jnp.max(jnp.maximum(layer, noise) / (self.x_max - self.x_min))))
         return worst > 0.005

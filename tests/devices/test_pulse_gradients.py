@@ -111,6 +111,7 @@ def test_gradients_of_lines_one_by_one(kind, key):
         ("linear", {"noise": "additive"}),
         ("growing", {"noise": "additive", "slope_at": "mean"}),
         ("soft", {"noise": "additive", "dx_law": "lognormal"}),
+        ("linear", {"noise": "root", "one_by_one": False}),
     ],
 )
 def test_gradients_of_other_laws(kind, more, key):

@@ -5,6 +5,7 @@ its distribution for 1e-5. Falsified twins, such as a sigma x 1.1, must not pass
 """
 
 import functools
+import itertools
 import math
 
 import jax
@@ -71,6 +72,21 @@ PULSES = {
     "constant": (lambda c: ConstantStep(dx=0.01, up_down=0.2, c2c=0.3 * c), 0.3, -1, -0.008, 0.0024),
     "soft, multiplicative": (lambda c: SoftBounds(dx=0.01, c2c=0.3 * c), 0.4, 1, 0.006, 0.0018),
     "soft, additive": (lambda c: SoftBounds(dx=0.01, c2c=0.3 * c, noise="additive"), 0.4, 1, 0.006, 0.003),
+    "soft, root": (lambda c: SoftBounds(dx=0.01, c2c=0.3 * c, noise="root"), 0.4, 1, 0.006, 0.3 * 0.00006**0.5),
+    "linear, root": (
+        lambda c: LinearStep(dx=0.01, gamma_down=0.5, c2c=0.3 * c, noise="root"),
+        0.4,
+        -1,
+        -0.012,
+        0.3 * 0.00012**0.5,
+    ),
+    "half a pulse, by the root": (
+        lambda c: ConstantStep(dx=0.01, up_down=0.2, c2c=0.3 * c, noise="root"),
+        0.1,
+        0.5,
+        0.006,
+        0.0036 * 0.5**0.5,
+    ),
     "linear, multiplicative": (lambda c: LinearStep(dx=0.01, gamma_down=0.5, c2c=0.3 * c), 0.4, -1, -0.012, 0.0036),
     "linear, additive": (
         lambda c: LinearStep(dx=0.01, gamma_down=0.5, c2c=0.3 * c, noise="additive"),
@@ -122,7 +138,7 @@ def test_noise_of_one_pulse(name, key):
 
 
 def test_other_noise_is_rejected(key):
-    for noisy, other in (("additive", "multiplicative"), ("multiplicative", "additive")):
+    for noisy, other in itertools.permutations(("additive", "multiplicative", "root"), 2):
         for law in ("soft", "linear"):
             with pytest.raises(AssertionError):
                 one_pulse(f"{law}, {noisy}", PULSES[f"{law}, {other}"][0](1.0), key)
@@ -138,8 +154,13 @@ def recursion(device, x, n, way):
     mean, second = float(x), float(x) ** 2
     for _ in range(n):
         change, square = a + s * mean, a**2 + 2 * a * s * mean + s**2 * second
-        noise = float(device.additive(cell, jnp.asarray(way > 0))) ** 2
-        noise = noise if device.noise == "additive" else float(device.c2c) ** 2 * square
+        step = float(device.additive(cell, jnp.asarray(way > 0)))
+        noises = {
+            "additive": step**2,
+            "multiplicative": float(device.c2c) ** 2 * square,
+            "root": step * float(device.c2c) * abs(change),  # where no noise turns steps round
+        }
+        noise = noises[device.noise]
         second = second + 2 * (a * mean + s * second) + square + noise
         mean = mean + change
     return mean, math.sqrt(second - mean**2)
@@ -162,6 +183,8 @@ LINES = {
         -1,
     ),
     "soft, multiplicative": (lambda: SoftBounds(dx=0.01, c2c=1.0), -0.5, 60, 1),
+    "soft, root": (lambda: SoftBounds(dx=0.01, c2c=1.0, noise="root"), -0.5, 60, 1),
+    "growing, root": (lambda: LinearStep(dx=0.004, gamma_down=-0.7, c2c=1.0, noise="root"), 0.0, 80, -1),
     "linear, multiplicative": (lambda: LinearStep(dx=0.006, gamma_up=0.5, gamma_down=0.5, c2c=1.0), 0.5, 100, -1),
     "neurosim": (lambda: NeuroSim(nl_up=1.75, nl_down=-1.46, p_up=100, p_down=120, c2c=0.004), 0.3, 30, 1),
 }
@@ -215,6 +238,9 @@ def test_wrong_noise_of_many_pulses_is_rejected(wrong, key):
         many_pulses("soft, additive", device, key)
     with pytest.raises(AssertionError):  # noise of the other kind
         many_pulses("soft, multiplicative", SoftBounds(dx=0.01, c2c=1.0, noise="additive"), key)
+    for other in ("additive", "multiplicative"):
+        with pytest.raises(AssertionError):
+            many_pulses("soft, root", SoftBounds(dx=0.01, c2c=1.0, noise=other), key)
 
 
 # dx, c2c, pulses, largest Kolmogorov distance of a jump to single pulses, from x = -0.5, with multiplicative noise
@@ -251,6 +277,8 @@ LAWS = {
     "soft, additive": lambda dx, c: SoftBounds(dx=dx, c2c=c, noise="additive"),
     "soft, multiplicative": lambda dx, c: SoftBounds(dx=dx, c2c=c),
     "growing, additive": lambda dx, c: LinearStep(dx=dx, c2c=c, gamma_up=-0.9, gamma_down=-0.9, noise="additive"),
+    "soft, root": lambda dx, c: SoftBounds(dx=dx, c2c=c, noise="root"),
+    "linear, root": lambda dx, c: LinearStep(dx=dx, c2c=c, gamma_up=0.5, gamma_down=0.5, noise="root"),
 }
 
 
