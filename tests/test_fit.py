@@ -398,6 +398,18 @@ def test_transient_gives_its_model_back():
     assert found.explained
 
 
+def test_transient_of_microamperes_gives_its_model_back():
+    """Noise starts at one, a million times the residuals: the fit must not take that for the optimum."""
+    true = memristor.VTEAM(k_on=-0.2, v_on=-0.3, v_off=0.4, k_off=0.1, R_on=1e5, R_off=1e6)
+    t = np.linspace(0, 1e-7, 60)
+    volts = np.sin(4e7 * np.pi * t)
+    i = np.asarray(memristor.simulate(true, memristor.Sampled(times=t, volts=volts), t).current)
+    i = i + 1e-8 * np.random.default_rng(0).normal(size=i.shape)
+    found = fit.memristor(true.replace(k_off=0.2, R_on=1.2e5), t, volts, i, ("k_off", "R_on"))
+    within(found, {"k_off": 0.1, "R_on": 1e5, "noise": 1e-8})
+    assert found.explained
+
+
 # --- any residual -----------------------------------------------------------------------------------------
 
 

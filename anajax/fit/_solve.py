@@ -226,7 +226,8 @@ def solve(
         if noisy.any():
             step, more = _noise_step(run, z, seen, noisy, ~(noisy | law), pooled)
             before, cost = cost, _cost(seen)
-            settled &= (more < _STILL) if pooled else (more < _CLOSE) | (np.abs(cost - before) < _STILL)
+            still = (np.abs(cost - before) < _STILL) & (k > 0)  # at first no noise has moved yet
+            settled &= (more < _STILL) if pooled else (more < _CLOSE) | still
         if _enough(settled, cost, batch != "starts", k):
             break
         if noisy.any():
