@@ -295,6 +295,45 @@ def test_a_wrong_law_is_told(law):
         fit.conduction(laws.Ohmic(), v, i)
 
 
+@pytest.mark.parametrize("n", [20, 40])
+def test_a_wrong_law_is_told_from_few_points(n):
+    """Its residuals are a slow wave, too short for correlations to be sure."""
+    v, rng = np.linspace(0.02, 0.5, n), np.random.default_rng(0)
+    i = np.asarray(laws.Sinh(v_0=0.3).current(1e-6, v)) * (1 + 0.01 * rng.normal(size=n))
+    with pytest.warns(fit.PoorFit, match="slow waves"):
+        fit.conduction(laws.PooleFrenkel(d_eps=1e-16), v, i)
+    assert fit.conduction(laws.Sinh(v_0=0.5), v, i).explained
+
+
+def test_too_few_data_for_a_verdict_are_told():
+    t = np.array([1.0, 10.0, 100.0, 1000.0])
+    found = fit.drift(t, 1e-5 * np.exp(-t / 500))  # no power law at all
+    assert "a wrong model might not be told" in found.summary()
+    assert not fit.drift(np.logspace(0, 3, 20), 1e-5 * np.logspace(0, 3, 20) ** -0.05).notes[1:]
+
+
+def test_data_without_noise_are_explained():
+    """What a model leaves of its own data is rounding, whose correlations mean nothing."""
+    v = np.linspace(0.02, 0.5, 40)
+    i = 1e-6 * 0.3 * np.sinh(v / 0.3)
+    for found in (
+        fit.conduction(laws.Sinh(v_0=1.0), v, i),
+        fit.conduction(laws.Sinh(v_0=1.0), v, i.astype(np.float32)),
+        fit.drift(TIMES, 1e-5 * TIMES ** -np.full((10, 1), 0.05)),
+    ):
+        assert found.explained, found
+        assert "to rounding" in found.summary()
+    with pytest.warns(fit.PoorFit):
+        fit.conduction(laws.Ohmic(), v, i)
+
+
+def test_a_population_that_did_not_settle_is_told(population, monkeypatch):
+    _, x = population
+    monkeypatch.setattr(cells, "_PASSES", 1)
+    with pytest.warns(fit.PoorFit, match="the mean cell did not settle"):
+        fit.population(devices.SoftBounds(), SHORT, x)
+
+
 def test_what_the_data_do_not_determine_is_told(key):
     """Steps that never meet a bound do not tell where it is."""
     true = devices.ConstantStep(dx=0.002, x_min=-2.0, x_max=2.0, c2c=0.1, write_noise=0.5)
@@ -315,6 +354,10 @@ def test_tests_of_residuals_keep_their_odds():
         wrong = e + 0.5 * np.sin(np.arange(shape[-1]) / 3)
         assert all(_result.judge(x, 1).reasons for x in wrong[:10]) or len(shape) == 1
     assert _result.judge(np.cumsum(rng.normal(size=300)) / 10, 1).reasons
+    for n in (8, 20, 60):  # what a fit of a parabola leaves
+        base, _ = np.linalg.qr(np.arange(n)[:, None] ** np.arange(3.0))
+        e = rng.normal(size=(200, n))
+        assert not any(_result.judge(x, 3).reasons for x in e - e @ base @ base.T)
     assert not _result.judge(rng.normal(size=300), 1, (300.0, 300.0)).reasons
     assert _result.judge(rng.normal(size=300), 1, (450.0, 300.0)).reasons
 
@@ -510,6 +553,14 @@ def test_errors_of_drift_are_right_and_those_of_the_slopes_are_subtracted(monkey
         check_moments(distances()[1], 0.0, 1.0, z=Z, rounding=0.15)
 
 
+def test_errors_of_drift_hold_for_few_cells():
+    rows = []
+    for seed in range(300):
+        found = fit.drift(TIMES, retention(np.random.default_rng(seed), 10, noise=0.02))
+        rows.append([np.log(found.values["nu_d2d"] / 0.3) * found.values["nu_d2d"] / found.std["nu_d2d"]])
+    assert abs(np.std(rows) - 1) < 0.2, np.std(rows)
+
+
 def test_drift_that_is_no_power_law_is_told():
     y = retention(np.random.default_rng(0)) * np.exp(-np.square(np.log(TIMES)) / 500)
     with pytest.warns(fit.PoorFit, match="share a course"):
@@ -567,6 +618,32 @@ BAD = {
         memristor.VTEAM(), [0.0, 1.0], [0.0, 1.0], [0.0], ("k_on",)
     ),
     "noise must be greater than 0": lambda: fit.least_squares(_line, laws.Ohmic(), noise=0.0),
+    "noise must be greater than 0; got -1": lambda: fit.pulse_response(SOFT, UP_DOWN, UP_DOWN, noise=-1.0),
+    "noise must be greater than 0; got nan": lambda: fit.conduction(
+        laws.Sinh(v_0=1.0), [1, 2, 3], [1, 2, 3], noise=np.nan
+    ),
+    r"g must be a number or have shape \(2,\), one for each sweep; got \(3,\)": lambda: fit.conduction(
+        laws.Ohmic(), [1, 2, 3], np.ones((2, 3)), g=np.ones(3)
+    ),
+    "fields must be a sequence of names, such as .* got 'dx'": lambda: fit.pulse_response(
+        SOFT, UP_DOWN, UP_DOWN, fields="dx"
+    ),
+    "starts must be at least 1; got -1": lambda: fit.pulse_response(SOFT, UP_DOWN, UP_DOWN, starts=-1),
+    "responses must be states, .* got 1e-05 to 3e-05": lambda: fit.pulse_response(SOFT, UP_DOWN, 1e-5 * (2 + UP_DOWN)),
+    "responses must be conductances in siemens, less than 1 S; got 3": lambda: fit.pulse_response(
+        SOFT, UP_DOWN, 2 + UP_DOWN, conductance=True
+    ),
+    "window must be conductances in siemens": lambda: fit.pulse_response(
+        SOFT, UP_DOWN, 1e-5 * (2 + UP_DOWN), conductance=True, window=(1, 30)
+    ),
+    "window, by default the extremes of responses,": lambda: fit.pulse_response(
+        SOFT, UP_DOWN, 1e-5 * UP_DOWN, conductance=True
+    ),
+    "g must be conductances in siemens": lambda: fit.drift([1.0, 2.0, 3.0], np.full((9, 3), 20.0)),
+    "t_0 .by default the first of times. must be": lambda: fit.drift([0.0, 2.0, 3.0], np.full((9, 3), 1e-5)),
+    "temperature must be greater than 0": lambda: fit.poole_frenkel_population(
+        [0.1, 0.3, 0.4], np.ones((9, 3)), temperature=-20.0
+    ),
     "no finite residuals": lambda: fit.least_squares(lambda law: jnp.full((4,), jnp.nan) * law.v_0, laws.Sinh(v_0=1.0)),
 }
 
@@ -637,6 +714,13 @@ def test_csv_errors_name_file_line_column_and_value(message, tmp_path):
         fit.read_csv(path)
     assert message in str(error.value)
     assert str(path) in str(error.value)
+
+
+def test_a_file_that_is_no_utf8_is_named(tmp_path):
+    path = tmp_path / "latin.csv"
+    path.write_bytes("voltage_V,current_A # µA\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"latin.csv: must be text in UTF-8; got byte 0xb5"):
+        fit.read_csv(path)
 
 
 def test_a_file_that_is_missing():

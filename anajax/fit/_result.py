@@ -13,6 +13,7 @@ import numpy as np
 from anajax.fit._solve import Free, Moments, covariance, double, float_fields, look, place, solve
 
 _ODDS = 1e-4  # of calling a right model wrong, for each test
+_ROUNDING = 1e-6  # of the data: less is no misfit
 _STRUCTURE = 0.05  # correlation, or share of the deviation, that does no harm, however sure it is
 
 
@@ -86,9 +87,17 @@ class Verdict(NamedTuple):
 
     reasons: tuple[str, ...]
     correlation: float
+    notes: tuple[str, ...] = ()
 
 
-def judge(e: np.ndarray, parameters: float, chi2: tuple[float, float] | None = None) -> Verdict:
+def judge(
+    e: np.ndarray,
+    parameters: float,
+    chi2: tuple[float, float] | None = None,
+    *,
+    share: float = 1.0,
+    done: bool = True,
+) -> Verdict:
     """Test whether standardised residuals are what a right model leaves: independent, without a common course.
 
     A reason counts if chance alone gives it with odds of less than 1e-4, and if it is not too small to matter.
@@ -97,10 +106,14 @@ def judge(e: np.ndarray, parameters: float, chi2: tuple[float, float] | None = N
       e: residuals in units of their standard deviation, `[..., n]`: series of n.
       parameters: how many were fitted to each series, on average.
       chi2: sum of squares and degrees of freedom where the noise is known.
+      share: root mean square of the residuals as a share of the data: a millionth is rounding, and not tested.
+      done: whether the fit converged.
     """
+    if share < _ROUNDING:
+        return Verdict((), 0.0, ("the data follow the model to rounding",))
     rows = e.reshape(-1, e.shape[-1])
     count, n = rows.shape
-    reasons, correlation = [], 0.0
+    reasons, correlation = [] if done else ["the fit did not converge"], 0.0
     total = float(np.sum(np.square(rows))) + 1e-300
     lags = range(1, min(10, n // 4) + 1)
     if lags and n >= 10 * parameters:
@@ -110,6 +123,15 @@ def judge(e: np.ndarray, parameters: float, chi2: tuple[float, float] | None = N
         correlation = float(r[worst])
         if _tail(q, len(lags)) < _ODDS and abs(correlation) > _STRUCTURE + 2 * parameters / n:
             reasons.append(f"the residuals are not independent: correlation {correlation:.2f} at distance {worst + 1}")
+    waves = min(8, (n - 1) // 3)
+    rest = count * (n - waves - parameters)
+    if waves and rest > 0:
+        turns = np.outer(np.arange(n) + 0.5, np.arange(1, waves + 1)) / n
+        slow = float(np.sum(np.square(rows @ np.cos(np.pi * turns)))) * 2 / n
+        share = slow / total
+        odds = _f_tail(slow / (count * waves) * rest / (total - slow + 1e-300), count * waves, rest)
+        if odds < _ODDS and share > waves / n + _STRUCTURE:
+            reasons.append(f"the residuals go in slow waves: {share:.0%} of their variance, by chance {waves / n:.0%}")
     if count >= 8 and n > parameters:
         course = np.mean(rows, axis=0)
         share = float(np.sqrt(np.mean(np.square(course))))
@@ -117,13 +139,21 @@ def judge(e: np.ndarray, parameters: float, chi2: tuple[float, float] | None = N
             reasons.append(f"the {count} series share a course that the model has not: {share:.2f} standard deviations")
     if chi2 is not None and _tail(*chi2) < _ODDS and chi2[0] > 1.1 * chi2[1]:
         reasons.append(f"the residuals are {np.sqrt(chi2[0] / chi2[1]):.2g} times the stated noise")
-    return Verdict(tuple(reasons), correlation)
+    few = n < 10 * parameters and count < 8 and chi2 is None and not reasons
+    notes = ("fewer than 10 data for each parameter: a wrong model might not be told",) if few else ()
+    return Verdict(tuple(reasons), correlation, notes)
 
 
 def _tail(x: float, degrees: float) -> float:
     """Return the probability that chi-square of these degrees of freedom exceeds `x`."""
     with jax.enable_x64(True):
         return float(jax.scipy.special.gammaincc(degrees / 2, x / 2))
+
+
+def _f_tail(x: float, upper: float, lower: float) -> float:
+    """Return the probability that the F distribution of these degrees of freedom exceeds `x`."""
+    with jax.enable_x64(True):
+        return float(jax.scipy.special.betainc(lower / 2, upper / 2, lower / (lower + upper * x)))
 
 
 def warn(reasons: Sequence[str], model: str, depth: int = 3) -> None:

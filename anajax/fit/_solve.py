@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -121,6 +121,13 @@ def float_fields(spec: Record) -> dict[str, Any]:
     return found
 
 
+def named(fields: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of fields; a string is no sequence of them."""
+    if isinstance(fields, str):
+        raise TypeError(f"fields must be a sequence of names, such as ({fields!r},); got {fields!r}")
+    return tuple(fields)
+
+
 def _allowed(spec: Any, path: str) -> tuple[float, float]:
     """Return the lower and the upper bound that a field was declared with."""
     *above, name = path.split(".")
@@ -215,7 +222,9 @@ def solve(
     pooled = batch == "alike"
     seen, damping = run(z), np.full(len(z), 1e-3)
     if not np.any(np.isfinite(_cost(seen))):
-        raise ValueError("the model has no finite residuals where the fit starts; start from another spec")
+        raise ValueError(
+            "the model has no finite residuals where the fit starts: mind units, or start from another spec"
+        )
     cost = _cost(seen)
     for k in range(_ROUNDS):
         z, seen, damping, gain = _fit_mean(run, z, seen, ~(noisy | law), damping, batch != "starts")

@@ -24,6 +24,7 @@ _HOLD = 30.0  # standard deviation of the pull of scores to zero, in such units:
 _WORST = 5.0  # error of a score, in such units, beyond which a cell does not determine it: half of the mean
 _SINGLE = 40  # cells that are fitted alone, to start from
 _PASSES = 5  # of moving the mean cell
+_ASTRAY = 0.1  # of cells that need not converge
 
 
 def population(
@@ -46,8 +47,9 @@ def population(
     `SoftBoundsPmax`, `PiecewiseStep` and `TableStep`, whose step is no field or is
     held, they keep the medians of single cells.)
 
-    Standard errors come from the variation of the cells, whatever its distribution, and shrink as one over the root
-    of their number. A spread that is no larger than the errors of the estimates becomes `None`.
+    Standard errors come from the variation of the cells, whatever its distribution (those of spreads are at least
+    as of normal cells), and shrink as one over the root of their number. A spread that is no larger than the errors
+    of the estimates becomes `None`.
 
     Args:
       device: where to start, and all that is not fitted; without reference, leak, drift or wear.
@@ -113,7 +115,11 @@ def spread(scores: np.ndarray, errors: np.ndarray, good: np.ndarray | None = Non
     off = scores - np.mean(weight * scores, axis=0)
     squares = np.square(off) * n / (n - 1) - np.where(used > 0, errors, 0.0)
     variance = np.mean(weight * squares, axis=0)
-    return Spread(np.mean(weight * scores, axis=0), variance, weight * off, weight * (squares - variance))
+    # few cells tell little of the tails of their distribution: no error less than that of normal cells
+    shares, total = weight * (squares - variance), np.mean(weight * np.square(off), axis=0) * n / (n - 1)
+    shares = shares * np.maximum(1.0, np.sqrt(2) * total / (np.std(shares, axis=0) + 1e-300))
+    small = np.sqrt(n / (n - 1))
+    return Spread(np.mean(weight * scores, axis=0), variance, small * weight * off, small * shares)
 
 
 def _typical(device: Any, data: Any, mean: list[str], noises: list[str]) -> tuple[Any, dict[str, tuple[Any, Any]]]:
@@ -151,7 +157,7 @@ class _Fitted(NamedTuple):
 
     `values` are fields of the mean cell; `scores` and the variances `errors` of their estimates are `[cells, k]`,
     `good` says which are determined; `shared` are the coordinates of what all cells share, with their covariance;
-    `moves` is how far the mean cell moves for one unit of each score.
+    `moves` is how far the mean cell moves for one unit of each score; `reasons` say what did not converge.
     """
 
     values: dict[str, float]
@@ -162,6 +168,7 @@ class _Fitted(NamedTuple):
     shared_covariance: np.ndarray
     seen: Seen
     moves: np.ndarray
+    reasons: tuple[str, ...]
 
 
 def _levels(
@@ -237,7 +244,15 @@ def _fit_cells(
     # the errors of a cell that its curve does not determine are no small ones, and do not carry over to the noise
     sure = good.all(1) if good.all(1).any() else np.ones(len(z), bool)
     cov, _ = _solve.covariance(Seen(*(a[sure] for a in solved.seen)), every, pooled=True)
-    return _Fitted(values, scores, errors, good, z[0, every], cov[0][np.ix_(every, every)], solved.seen, moves)
+    lost_cells, wide = 1 - solved.done.mean(), np.std(off.mean_shares, axis=0) / np.sqrt(len(scores))
+    reasons = [f"{lost_cells:.0%} of the cells did not converge"] if lost_cells > _ASTRAY else []
+    reasons += (
+        ["the mean cell did not settle"]
+        if np.any(np.abs(off.mean) > wide, where=np.isin(range(len(names)), at))
+        else []
+    )
+    shared_covariance = cov[0][np.ix_(every, every)]
+    return _Fitted(values, scores, errors, good, z[0, every], shared_covariance, solved.seen, moves, tuple(reasons))
 
 
 def _first_look(spec: Any, names: list[str], d: np.ndarray, x: np.ndarray) -> dict[str, Any]:
@@ -308,7 +323,8 @@ def _report(
 
     r, log = found.seen.r[:, len(names) :], found.seen.log[:, len(names) :]
     e = r * np.exp(-log / 2)
-    verdict = _result.judge(e, len(names) + 1)
+    rms = float(np.sqrt(np.mean(np.square(r))))
+    verdict = _result.judge(e, len(names) + 1, share=rms / np.ptp(x))
     parts = zip(names, found.good.mean(0), strict=True)
     notes = [
         f"{name} and its spread are of the {p:.0%} of the cells that determine it" for name, p in parts if p < 0.95
@@ -322,10 +338,10 @@ def _report(
         names=names_of_rows,
         covariance=covariance,
         residual=e,
-        rms=float(np.sqrt(np.mean(np.square(r)))),
+        rms=rms,
         r2=1 - float(np.mean(np.square(r)) / np.var(x)),
         correlation=verdict.correlation,
-        reasons=verdict.reasons,
+        reasons=found.reasons + verdict.reasons,
         notes=tuple(notes),
     )
 

@@ -70,7 +70,7 @@ def least_squares(
     """
     if noise is not None:
         _check.in_range(noise, "noise", gt=0)
-    fields = tuple(_solve.float_fields(spec)) if fields is None else tuple(fields)
+    fields = tuple(_solve.float_fields(spec)) if fields is None else _solve.named(fields)
     known = None if noise is None else np.asarray(noise, np.float64)
     found = _fit(_Plain(residual), spec, fields, {}, (args, known), noise is None, starts, seed, reverse)
     _result.warn(found.reasons, type(spec).__name__)
@@ -114,17 +114,20 @@ def _fit(
     freedom = e.size - int(own.sum())
     chi2 = None if noisy else (float(np.sum(np.square(e))), freedom)
     series = e.size / e.shape[-1] if e.ndim else 1.0
-    verdict = _result.judge(np.atleast_1d(e), own.sum() / series, chi2)
+    rms = float(np.sqrt(np.mean(np.square(found.r))))
+    share = 1.0 if measured is None else rms / np.sqrt(np.mean(np.square(measured)))
+    verdict = _result.judge(np.atleast_1d(e), own.sum() / series, chi2, share=share, done=found.done)
     return _result.fitted(
         spec,
         free,
         found,
         residual=e,
-        rms=float(np.sqrt(np.mean(np.square(found.r)))),
-        r2=float("nan") if measured is None else 1 - float(np.mean(np.square(found.r)) / np.var(measured)),
+        rms=rms,
+        r2=float("nan") if measured is None or not np.ptp(measured) else 1 - rms**2 / float(np.var(measured)),
         chi2=None if chi2 is None else chi2[0] / freedom,
         correlation=verdict.correlation,
-        reasons=(() if found.done else ("the fit did not converge",)) + verdict.reasons,
+        reasons=verdict.reasons,
+        notes=verdict.notes,
     )
 
 
@@ -174,12 +177,18 @@ def conduction(
     on = v != 0
     v, i = v[on], i[..., on]
     _check.in_range(floor, "floor", ge=0)
+    if noise is not None:
+        _check.in_range(noise, "noise", gt=0)
+    if g is not None:
+        _check.in_range(g, "g", gt=0)
+        if np.shape(g) not in ((), i.shape[:-1]):
+            raise ValueError(f"g must be a number or have shape {i.shape[:-1]}, one for each sweep; got {np.shape(g)}")
     outer = np.abs(v) >= np.median(np.abs(v))
     chord = np.median(i[..., outer] / v[outer], axis=-1)
     if g is None and not np.all(chord > 0):
         raise ValueError(f"i must have the sign of v at the larger voltages; got a chord of {np.min(chord):.3g} S")
     more = {"g": (chord, 0.0)} if g is None else {}
-    fields = _law_fields(law) if fields is None else tuple(fields)
+    fields = _law_fields(law) if fields is None else _solve.named(fields)
     known = None if g is None else np.asarray(g, np.float64)
     data = (v, i, known, None if noise is None else np.float64(noise), np.float64(floor))
     found = _fit(_sweep_moments, law, fields, more, data, noise is None, starts, seed, measured=i)
@@ -253,6 +262,8 @@ def poole_frenkel_population(
       PoorFit: where a group does not follow the law.
     """
     volts, amps = _sweeps(v, i)
+    for name, value in (("temperature", temperature), ("spikes", spikes), ("split", 1.0 if split is None else split)):
+        _check.in_range(value, name, gt=0)
     if amps.ndim != 2:
         raise ValueError(f"i must have shape (sweeps, {len(volts)}); got {amps.shape}")
     if not volts.min() <= v_ref <= volts.max():
@@ -303,6 +314,7 @@ def _emission(v: np.ndarray, i: np.ndarray, r: np.ndarray, temperature: float) -
     along = _result.judge(rest[np.argsort(log_r), 1] / np.std(rest[:, 1]), 2)  # both residuals go together
     reasons = (*verdict.reasons, *(f"over ln R: {text}" for text in along.reasons))
     notes = (f"{seen.sum()} of {len(seen)} sweeps bend enough to be used",) if not seen.all() else ()
+    notes += verdict.notes
     return Fit(
         spec=laws.PooleFrenkelPopulation(temperature=temperature, **values),
         values=values,
@@ -383,9 +395,11 @@ def memristor(
         raise ValueError(f"currents must have the shape of times, {t.shape}; got {i.shape}")
     _check.finite(i, "currents")
     drive = volts if isinstance(volts, Drive) else Sampled(times=t, volts=volts)
+    if noise is not None:
+        _check.in_range(noise, "noise", gt=0)
     known = None if noise is None else np.asarray(noise, np.float64)
     data = ((drive, t, i, np.float64(tolerance)), known)
-    found = _fit(_Plain(_transient), model, tuple(fields), {}, data, noise is None, starts, seed, measured=i)
+    found = _fit(_Plain(_transient), model, _solve.named(fields), {}, data, noise is None, starts, seed, measured=i)
     _result.warn(found.reasons, type(model).__name__)
     return found
 

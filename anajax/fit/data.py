@@ -114,13 +114,22 @@ def read_csv(path: str | PathLike[str]) -> PulseData | SweepData | RetentionData
     return RetentionData(at, values) if done == "time_s" else PulseData(at, values, seen == "conductance_S")
 
 
+def siemens(g: np.ndarray, name: str) -> None:
+    """Raise for conductances beyond 1 S, which no memory cell has: they are in another unit."""
+    if np.max(g) > 1:
+        raise ValueError(f"{name} must be conductances in siemens, less than 1 S; got {np.max(g):g}: another unit?")
+
+
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield `(number, values)` of each line that has any."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            kept = line.partition("#")[0].strip()
-            if kept:
-                yield number, [value.strip() for value in next(csv.reader([kept]))]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: must be text in UTF-8; got byte {error.object[error.start]:#x}") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        kept = line.partition("#")[0].strip()
+        if kept:
+            yield number, [value.strip() for value in next(csv.reader([kept]))]
 
 
 def _columns(path: Path, number: int, header: list[str]) -> tuple[str, str, str]:

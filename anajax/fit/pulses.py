@@ -23,6 +23,7 @@ from anajax.devices.device import Cells
 from anajax.devices.pulsed import StepResponse
 from anajax.fit import _result, _solve
 from anajax.fit._result import Fit
+from anajax.fit.data import siemens
 
 #: fields that set the noise of pulses, of any step-response device
 NOISES = ("c2c", "c2c_floor", "c2c_slope", "up_std", "down_std", "write_noise")
@@ -36,6 +37,7 @@ _HELD = {
 }
 #: resolution of measurements
 RESOLUTION = 3e-5  # of the range of the data: no measurement counts as better than 15 bits
+_SMALL = 1e-4  # of the range of states: no curve is as flat, but any in siemens
 
 
 def pulse_response(
@@ -60,7 +62,8 @@ def pulse_response(
     Args:
       device: where to start, and all that is not fitted; without reference, leak, drift or wear.
       directions: direction of each pulse, > 0 up, < 0 down, shape `[n]`.
-      responses: what was measured after each, shape `[n]`, or `[cells, n]`, of which the mean is taken.
+      responses: what was measured after each, shape `[n]`, or `[cells, n]`, of which the mean is taken, and fitted
+        noise is that of the mean.
       conductance: whether responses are conductances [S] rather than states.
       window: conductances [S] that stand for `x_min` and `x_max` of `device`; by default the extremes of the data.
       fields: what to fit, by default all that such curves can tell; name `"c2c"` or `"write_noise"` among them to fit
@@ -81,6 +84,8 @@ def pulse_response(
     """
     d, y = curves(device, directions, responses)
     y = y.mean(0)
+    if starts < 1:
+        raise ValueError(f"starts must be at least 1; got {starts}")
     scale = Scale.of(device, y, conductance, window)
     mean, noises = default_fields(device, fields, noise)
     known = 0.0 if noise is None else noise / scale.slope
@@ -103,10 +108,18 @@ class Scale(NamedTuple):
         if not conductance:
             if window is not None:
                 raise ValueError(f"window is for conductances, with conductance=True; got {window}")
+            if np.ptp(y) < _SMALL * float(device.x_max - device.x_min):
+                raise ValueError(
+                    f"responses must be states, x_min = {float(device.x_min):g} to x_max = {float(device.x_max):g},"
+                    f" or conductances with conductance=True; got {np.min(y):g} to {np.max(y):g}"
+                )
             return cls()
+        siemens(y, "responses")
         low, high = (float(np.min(y)), float(np.max(y))) if window is None else map(float, window)
+        siemens(np.array([low, high]), "window")
         if not 0 <= low < high:
-            raise ValueError(f"window must be two conductances, 0 <= low < high; got ({low}, {high})")
+            whose = "window" if window is not None else "window, by default the extremes of responses,"
+            raise ValueError(f"{whose} must be two conductances, 0 <= low < high; got ({low:g}, {high:g})")
         return cls(float(device.x_min), low, (high - low) / float(device.x_max - device.x_min))
 
     def state(self, y: np.ndarray) -> np.ndarray:
@@ -199,10 +212,13 @@ def curves(device: Any, directions: Any, responses: Any) -> tuple[np.ndarray, np
 
 def default_fields(device: Any, fields: Sequence[str] | None, noise: float | None) -> tuple[list[str], list[str]]:
     """Return the fields that set the mean, and those that set the noise."""
+    if noise is not None:
+        _check.in_range(noise, "noise", gt=0)
     own = {f.name for f in dataclasses.fields(device)}
     noises = [n for n in ("c2c_floor", "c2c_slope") if getattr(device, n, None) is not None]
     noises += (["c2c"] if "c2c" in own else []) + (["write_noise"] if noise is None else [])
     if fields is not None:
+        fields = _solve.named(fields)
         return [f for f in fields if f not in NOISES], [f for f in fields if f in NOISES] or noises
     base = {f.name for f in dataclasses.fields(StepResponse)}  # type: ignore[arg-type]
     held = _HELD.get(type(device).__name__, ())
@@ -242,17 +258,19 @@ def curve(
     e = found.r * np.exp(-found.log / 2)
     freedom = len(e) - len(free.names)
     chi2 = (float(np.sum(e**2)), freedom) if stated and not noises else None
-    verdict = _result.judge(e, len(free.names), chi2)
+    rms = float(np.sqrt(np.mean(found.r**2)))
+    verdict = _result.judge(e, len(free.names), chi2, share=rms / np.ptp(x), done=found.done)
     return _result.fitted(
         device,
         free,
         found,
         residual=e,
-        rms=float(np.sqrt(np.mean(found.r**2))),
+        rms=rms,
         r2=1 - float(np.mean(found.r**2) / np.var(x)),
         chi2=None if chi2 is None else chi2[0] / freedom,
         correlation=verdict.correlation,
-        reasons=(() if found.done else ("the fit did not converge",)) + verdict.reasons,
+        reasons=verdict.reasons,
+        notes=verdict.notes,
     )
 
 

@@ -14,6 +14,7 @@ from anajax.devices.statistical import PCM
 from anajax.fit import _result
 from anajax.fit._result import Fit
 from anajax.fit.cells import spread
+from anajax.fit.data import siemens
 
 
 class _Lines(NamedTuple):
@@ -55,7 +56,7 @@ def drift(times: ArrayLike, g: ArrayLike, *, t_0: float | None = None, g_max: fl
     """
     t, y = _retention(times, g)
     t_0 = float(t[0]) if t_0 is None else float(t_0)
-    _check.in_range(t_0, "t_0", gt=0)
+    _check.in_range(t_0, "t_0 (by default the first of times)", gt=0)
     keep = t >= t_0
     if keep.sum() < 3:
         raise ValueError(f"times must have at least 3 from t_0 = {t_0:g} s on; got {keep.sum()}")
@@ -177,7 +178,7 @@ def _lines(x: np.ndarray, y: np.ndarray) -> _Lines:
 def _drift_fit(spec: Any, values: dict[str, Any], covariance: np.ndarray, lines: _Lines, y: np.ndarray) -> Fit:
     """Return the `Fit` of drift exponents, with the noise of the reads."""
     e = lines.residual / max(lines.noise, 1e-300)
-    verdict = _result.judge(e, 2)
+    verdict = _result.judge(e, 2, share=lines.noise)
     whole = np.zeros((len(covariance) + 1,) * 2)
     whole[:-1, :-1], whole[-1, -1] = covariance, lines.noise**2 / (2 * lines.freedom)
     sizes = [np.size(v) for v in values.values()]
@@ -195,6 +196,7 @@ def _drift_fit(spec: Any, values: dict[str, Any], covariance: np.ndarray, lines:
         r2=1 - float(np.mean(np.square(lines.residual)) / max(np.var(y), 1e-300)),
         correlation=verdict.correlation,
         reasons=verdict.reasons,
+        notes=verdict.notes,
     )
 
 
@@ -211,4 +213,5 @@ def _retention(times: ArrayLike, g: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"times must be >= 0 and ascend; got {times}")
     if not np.all(y > 0):
         raise ValueError(f"g must be greater than 0, for its logarithm is fitted; got {y.min():g} S")
+    siemens(y, "g")
     return t, y
