@@ -164,6 +164,13 @@ def test_stanford_formula():
     assert np.isfinite(model.rate(g, jnp.array([-300.0, -30.0, 30.0, 300.0]))).all()
 
 
+def test_stanford_field_enhancement_does_not_turn_negative():
+    """16.5 - 1.25 * 2.7**3 = -8.1: the gap rests there, and is not driven the other way."""
+    model = StanfordPKU(gamma_0=16.5, beta=1.25, gap_max=3e-9, F_min=0.0)
+    assert float(model.rate(2e-9, 2.0)) < 0 < float(model.rate(2e-9, -2.0))
+    assert float(model.rate(2.7e-9, 2.0)) == float(model.rate(2.7e-9, -2.0)) == 0.0
+
+
 def test_stanford_switch_is_narrow():
     """The default width of the switch changes no rate above its end, and none below F_min."""
     soft, hard = StanfordPKU(), StanfordPKU(F_width=0.0)
@@ -764,12 +771,21 @@ def test_drives_are_monotone_and_of_one_sign_between_corners(drive, x64):
         (lambda: simulate(VTEAM(), constant(1.0, 1.0), [0.0, -1.0]), r"times must ascend"),
         (lambda: simulate(VTEAM(), constant(1.0, 1.0), [0.0, 1.0], 4e-9), r"x_0 must lie within the bounds of VTEAM"),
         (lambda: simulate(VTEAM(), constant(1.0, 1.0), [0.0, 1.0], tolerance=0.0), r"tolerance must be greater than 0"),
+        (lambda: pulse_response(VTEAM(), 1.0, 1e-9, 0), r"count must be a whole number of at least 1; got 0"),
+        (lambda: pulse_response(VTEAM(), 1.0, 1e-9, 3.0), r"count must be a whole number of at least 1; got 3.0"),  # type: ignore[arg-type]
         (lambda: simulate(VTEAM(k_on=-np.ones(3)), constant(1.0, 1.0), [0.0, 1.0], np.zeros(2)), r"must broadcast"),
     ],
 )
 def test_bad_input(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_models_and_drives_are_what_they_must_be():
+    with pytest.raises(TypeError, match=r"drive must be a Drive, such as Sine\(...\) or Sampled"):
+        simulate(VTEAM(), np.sin, [0.0, 1.0])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"model must be a Memristor, such as VTEAM\(\)"):
+        simulate(VTEAM, constant(1.0, 1.0), [0.0, 1.0])  # type: ignore[arg-type]
 
 
 def test_a_window_is_a_record_that_can_be_called():

@@ -51,7 +51,7 @@ class Sine(Drive):
 
     def check(self) -> None:
         """Check the number of cycles."""
-        _whole(self.cycles, "Sine.cycles")
+        whole(self.cycles, "Sine.cycles")
 
     def __call__(self, t: Float) -> Array:
         """Return the voltage [V] at time `t` [s]."""
@@ -118,7 +118,7 @@ class Triangle(PiecewiseLinear):
 
     def check(self) -> None:
         """Check the number of cycles."""
-        _whole(self.cycles, "Triangle.cycles")
+        whole(self.cycles, "Triangle.cycles")
 
     def points(self) -> tuple[Array, Array]:
         """Return the ends and the peaks [s], [V]."""
@@ -152,7 +152,7 @@ class Pulses(PiecewiseLinear):
 
     def check(self) -> None:
         """Check that the pulses fit into their period, and how many amplitudes there are."""
-        _whole(self.count, "Pulses.count")
+        whole(self.count, "Pulses.count")
         if jnp.shape(self.amplitude) not in ((), (self.count,)):
             raise ValueError(
                 f"Pulses.amplitude must be a number or have shape ({self.count},), one for each pulse;"
@@ -212,6 +212,7 @@ def ascending(times: Numbers, name: str) -> None:
             raise ValueError(f"{name} must ascend; got {known[k]:g} s and then {known[k + 1]:g} s at place {k}")
 
 
-def _whole(value: int, name: str) -> None:
+def whole(value: int, name: str) -> None:
+    """Raise unless `value` is a whole number of at least 1."""
     if not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")

@@ -329,7 +329,7 @@ class StanfordPKU(Memristor):
     """RRAM whose state is the gap g [m] between filament and electrode; a positive voltage closes it (SET).
 
         I = I_0 e^(-g / g_0) sinh(V / V_0),   T = T_0 + V I R_th,   gamma = gamma_0 - beta (g / 1 nm)^3
-        dg/dt = -v_0 e^(-E_a / kT) sinh(gamma a_0 V / (t_ox kT))   where gamma |V| / t_ox >= F_min, else 0
+        dg/dt = -v_0 e^(-E_a / kT) sinh(gamma a_0 V / (t_ox kT))   where gamma |V| / t_ox >= F_min, else 0; gamma >= 0
 
     (energies in eV). The temperature belongs to the present current: published codes use the current of the
     step before. The switch at F_min rises smoothly (as 3s^2 - 2s^3) over `F_width` above it, because a hard one
@@ -390,7 +390,8 @@ class StanfordPKU(Memristor):
     def rate(self, x: Float, v: Float) -> Array:
         """Return dg/dt [m/s] at gap `x` [m] and voltage `v` [V]."""
         kT = KB * self.temperature(x, v)
-        field = (self.gamma_0 - self.beta * (x / 1e-9) ** 3) * v / self.t_ox
+        # beyond the gap where gamma is zero there is no field, and none that drives the other way
+        field = jnp.maximum(self.gamma_0 - self.beta * (x / 1e-9) ** 3, 0.0) * v / self.t_ox
         # sinh of the whole exponent: the product of e^(-E_a / kT) and a huge sinh would overflow
         set_ = _exp((field * self.a_0 - self.E_a) / kT)
         reset = _exp((-field * self.a_0 - self.E_a) / kT)

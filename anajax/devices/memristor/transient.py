@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from anajax import _check
-from anajax.devices.memristor.drives import Drive, Pulses, ascending
+from anajax.devices.memristor.drives import Drive, Pulses, ascending, whole
 from anajax.devices.memristor.models import Memristor
 
 Float = Array | float
@@ -87,6 +87,10 @@ def simulate(
     """
     from anajax.devices.memristor import _solver  # imports diffrax
 
+    if not isinstance(model, Memristor):
+        raise TypeError(f"model must be a Memristor, such as VTEAM(); got {model!r}")
+    if not isinstance(drive, Drive):
+        raise TypeError(f"drive must be a Drive, such as Sine(...) or Sampled(times=..., volts=...); got {drive!r}")
     when = _check.floating(times, "times")
     ascending(when, "times")
     _check.in_range(tolerance, "tolerance", gt=0)
@@ -133,6 +137,7 @@ def pulse_response(
       >>> bool((after.current[1:] > after.current[:-1]).all())
       True
     """
+    whole(count, "count")
     edge = width / 100 if rise is None else rise
     period = jnp.asarray(width + 2 * edge + rest)
     pulse = Pulses(amplitude=volts, width=width, period=period, rise=edge, count=1)
