@@ -76,9 +76,10 @@ class PowStep(StepResponse):
 
     Attributes:
       gamma: mean exponent.
-      gamma_up_down: difference of the exponents up and down, half of it.
+      gamma_up_down: half the difference of the exponents: that up is gamma + gamma_up_down, that down is
+        gamma - gamma_up_down.
       gamma_d2d: relative spread of the exponent from device to device.
-      gamma_up_down_d2d: spread of the difference.
+      gamma_up_down_d2d: spread of this half, in units of the exponent.
     """
 
     gamma: Array | float = leaf(default=1.0, ge=0)

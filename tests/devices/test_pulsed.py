@@ -202,6 +202,40 @@ def test_the_defect_of_aihwkit_is_the_one_that_was_measured(x64):
     np.testing.assert_allclose(steps, [walk(OneSided(dx=0.01, up_down=0.5), n) for n in (1, -1)], rtol=1e-12)
 
 
+@pytest.mark.parametrize("d", [0.4, -0.4])
+def test_asymmetries_of_aihwkit_converted(d, x64):
+    """Up gamma (1 + min(d, 0) + s xi + s' xi'), down gamma (1 - max(d, 0) + s xi - s' xi'), steps likewise."""
+    m = 1 - abs(d) / 2
+    device = PowStep(
+        dx=0.01 * m,
+        up_down=d / 2 / m,
+        dx_d2d=0.3 / m,
+        up_down_d2d=0.05 / m,
+        gamma=1.5 * m,
+        gamma_up_down=1.5 * d / 2,
+        gamma_d2d=0.2 / m,
+        gamma_up_down_d2d=1.5 * 0.1,
+    )
+    names = ("dx", "up_down", "gamma", "gamma_up_down")
+    scores = dict(zip(names, np.asarray([[0.7, -0.3], [-1.2, 0.4], [0.5, -1.0], [0.9, -0.2]]), strict=True))
+    cell = device.realise(cells_at(device, [0.0, 0.0], **scores))
+    gain, skew = 1 + 0.3 * scores["dx"], 0.05 * scores["up_down"]
+    np.testing.assert_allclose(cell["up"], 0.01 * (gain + min(d, 0) + skew), rtol=1e-9)
+    np.testing.assert_allclose(cell["down"], 0.01 * (gain - max(d, 0) - skew), rtol=1e-9)
+    gain, skew = 1 + 0.2 * scores["gamma"], 0.1 * scores["gamma_up_down"]
+    np.testing.assert_allclose(cell["gamma_up"], 1.5 * (gain + min(d, 0) + skew), rtol=1e-9)
+    np.testing.assert_allclose(cell["gamma_down"], 1.5 * (gain - max(d, 0) - skew), rtol=1e-9)
+
+
+def test_reversed_slopes_of_aihwkit_converted(x64):
+    """Up dx (1 + 0.6 x / (0.8 + 0.01)): steps grow away from the lower bound, where they nearly vanish."""
+    device = LinearStep(dx=0.01, x_min=-0.8, x_max=1.2, gamma_up=-0.6 * 1.2 / 0.81, gamma_down=-0.6 * 0.8 / 1.21)
+    x = np.asarray([-0.8, 0.0, 0.5])
+    np.testing.assert_allclose(device.step(cells_at(device, x), 1), 0.01 * (1 + 0.6 * x / 0.81), rtol=1e-9)
+    x = np.asarray([1.2, 0.0, -0.5])
+    np.testing.assert_allclose(device.step(cells_at(device, x), -1), -0.01 * (1 - 0.6 * x / 1.21), rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("p_max", "alpha", "low", "high"), [(40, 0.05, -1, 1), (300, 0.001, -0.4, 1.3), (7, 0.3, 0, 1)]
 )
