@@ -1,5 +1,7 @@
 """Arrays: what a crossbar of cells and its periphery does, as pure functions over a `Hardware` spec."""
 
+from anajax.arrays.circuits.solve import Solution as Solution
+from anajax.arrays.circuits.solve import solve as solve
 from anajax.arrays.converters import ADC as ADC
 from anajax.arrays.converters import DAC as DAC
 from anajax.arrays.converters import AbsMax as AbsMax
@@ -34,3 +36,4 @@ from anajax.arrays.tile import program as program
 from anajax.arrays.tile import settle as settle
 from anajax.arrays.tile import unprogrammed as unprogrammed
 from anajax.arrays.wires import IRDrop as IRDrop
+from anajax.arrays.wires import Wires as Wires

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from anajax import _check
 from anajax._record import Numbers, Record, leaf, record
+from anajax.arrays.circuits.lines import Grid, Lines
 
 
 def correction_dot(x: Array, w: Array) -> Array:
@@ -73,3 +76,76 @@ class IRDrop(Record):
         a = n * self.resistance * self.conductance * correction_dot(jnp.abs(x), jnp.abs(weights))
         c = jnp.asarray(self.coefficients)
         return y - self.scale * a * (c[0] + a * (c[1] + a * c[2])) * correction_dot(x, far[:, None] * weights)
+
+
+@record
+class Wires(Record):
+    """Resistive word and bit lines of an array, whose currents and voltages are solved for exactly.
+
+        v[i] o-driver-+-word-(i,0)--word--(i,1)--word-- ... (i,cols-1) -word- far_driver -o v[i]
+                               |cell       |cell
+               far_sense-bit-(0,j)                bit lines run down: a segment after each cell,
+                               |bit               then the sense resistance to the output
+                             (1,j) ... (rows-1,j) -bit-+-sense-o I[j]
+
+    Word line i is driven at its left end, before column 0, bit line j sensed at its bottom end, after the last row.
+    The other ends are open, unless `far_driver` or `far_sense` is given: then lines are driven, or sensed, at both
+    ends, with a segment to each. Any resistance may be zero, but a line that is held at both ends needs some.
+
+    Attributes:
+      word_line: of the segment left of each cell [ohm]; a number or an array that broadcasts to `[rows, cols]`,
+        with a column more, for the last segment on the right, where `far_driver` is given.
+      bit_line: of the segment below each cell [ohm]; likewise, with a row more, first, where `far_sense` is given.
+      driver: in series with the left end of each word line [ohm], a number or `[rows]`.
+      sense: in series with the bottom end of each bit line [ohm], a number or `[cols]`.
+      far_driver: in series with the right ends [ohm], or `None` where these are open.
+      far_sense: in series with the top ends [ohm], or `None` where these are open.
+    """
+
+    word_line: Array | float = leaf(ge=0)
+    bit_line: Array | float = leaf(ge=0)
+    driver: Array | float = leaf(default=0.0, ge=0)
+    sense: Array | float = leaf(default=0.0, ge=0)
+    far_driver: Array | float | None = leaf(default=None, ge=0)
+    far_sense: Array | float | None = leaf(default=None, ge=0)
+
+    def check(self) -> None:
+        """Check that every resistance is finite: a line without a path to a terminal floats."""
+        for name in ("word_line", "bit_line", "driver", "sense", "far_driver", "far_sense"):
+            if getattr(self, name) is not None:
+                _check.finite(getattr(self, name), f"Wires.{name}")
+
+    def grid(self, rows: int, cols: int) -> Grid:
+        """Return the wires of an array of `rows` x `cols` cells, as ladders from the terminals."""
+        word = _segments("word_line", self.word_line, "far_driver", self.far_driver, (rows, cols), 1)
+        bit = _segments("bit_line", self.bit_line, "far_sense", self.far_sense, (rows, cols), 0)
+        word = _lines("driver", word.T, self.driver, "far_driver", self.far_driver, cols)
+        bit = _lines("sense", bit[::-1], self.sense, "far_sense", self.far_sense, rows)
+        return Grid(jax.tree.map(lambda r: r[..., ::-1], word), bit)  # rows count from the sensed end there
+
+
+def _segments(name: str, r: Array | float, end: str, far: Array | float | None, shape: tuple, axis: int) -> Array:
+    wanted = tuple(n + (far is not None and k == axis) for k, n in enumerate(shape))
+    try:
+        return jnp.broadcast_to(r, wanted)
+    except ValueError:
+        also = f", one more along axis {axis} as {end} is given" if far is not None else ""
+        raise ValueError(
+            f"Wires.{name} must be a number or broadcast to {wanted} for cells of shape {shape}{also};"
+            f" got shape {jnp.shape(r)}"
+        ) from None
+
+
+def _lines(name: str, segment: Array, near: Array | float, end: str, far: Array | float | None, length: int) -> Lines:
+    count = segment.shape[1]
+    for field, r in ((name, near), (end, far)):
+        if r is not None and jnp.shape(r) not in ((), (count,)):
+            raise ValueError(f"Wires.{field} must be a number or have shape ({count},); got shape {jnp.shape(r)}")
+    open_end = jnp.zeros(count, segment.dtype)
+    beyond = open_end if far is None else 1 / (segment[length] + far)
+    if _check.is_concrete(beyond) and not np.isfinite(np.asarray(beyond)).all():
+        raise ValueError(
+            f"Wires.{end} must be positive where the last segment has no resistance: between two ideal terminals"
+            " the currents of a line are not defined; got 0 ohm"
+        )
+    return Lines(segment=segment[:length].at[0].add(near), far=beyond)

@@ -1,0 +1,1 @@
+"""Circuits: currents and voltages of crossbar arrays whose wires have resistance, solved exactly."""
