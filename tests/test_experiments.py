@@ -13,6 +13,7 @@ SMALL = {
     "fault_gradients.py": ["--quick"],
     "fit_device.py": ["--quick"],
     "memristor_loops.py": ["--quick"],
+    "memristor_solvers.py": ["--quick"],
 }
 
 
