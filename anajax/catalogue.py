@@ -34,6 +34,7 @@ def show_all(console: Console | None = None) -> None:
                 table.add_row(*_cells(entry))
         console.print(table)
     console.print("`anajax devices NAME` shows one of them.")
+    console.print("Current-voltage laws: anajax.devices.conduction. Memristor models: anajax.devices.memristor.")
 
 
 def _cells(entry: Entry) -> list[str]:

@@ -292,7 +292,8 @@ def test_command_lists_all_devices(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     cli.main(["devices"])
     printed = capsys.readouterr().out
-    for word in (*PRESETS, "pcm_with_drift_table(g,", "OneSidedPair", "9 to 88.2", "Tang et al.", "states"):
+    words = ("pcm_with_drift_table(g,", "OneSidedPair", "9 to 88.2", "Tang et al.", "states", "devices.memristor")
+    for word in (*PRESETS, *words):
         assert word in printed, word
 
 
