@@ -74,7 +74,7 @@ def _refined(law: Callable[[Array], Array], inverse: Inverse, e: Array, toleranc
 
     def refine(carry: tuple) -> tuple:
         count, y, missing, iterations = carry
-        step, more = inverse(missing, tolerance)
+        step, more = inverse(missing, 0.1 * tolerance)
         # where an input is solved already, another step could only stir its last digits
         y = jnp.where(largest(missing) > tolerance * size, y + step, y)
         return count + 1, y, e - law(y), iterations + more
@@ -112,24 +112,25 @@ def conjugate_gradients(grid: Grid, g: Array, limit: int) -> Inverse:
             return jnp.any(active) & (count < limit)
 
         def step(carry: tuple) -> tuple:
-            count, active, iterations, u, r, z, p, preconditioned_p, rz = carry
-            q = preconditioned_p + words.currents(p) - g * p
+            count, active, iterations, y, r, z, p, preconditioned_p, rz = carry
+            across = words.voltages(p)
+            q = preconditioned_p + g * (across - p)
             alpha = _ratio(rz, jnp.sum(p * q, (0, 1)), active)
-            u, r = u + alpha * p, r - alpha * q
+            y, r = y - alpha * across, r - alpha * q
             z = drops(bits, r)
             after = jnp.sum(r * z, (0, 1))
             beta = _ratio(after, rz, active)
             iterations = iterations + active
             active = active & (largest(z) > tolerance * size)
-            return count + 1, active, iterations, u, r, z, z + beta * p, r + beta * preconditioned_p, after
+            return count + 1, active, iterations, y, r, z, z + beta * p, r + beta * preconditioned_p, after
 
-        u = drops(bits, words.currents(e))
-        r = g * u - words.currents(u)
+        y = words.voltages(e)  # as if the bit lines were ideal
+        r = g * y
         z = drops(bits, r)
-        active = largest(z) > tolerance * size
-        start = (jnp.zeros((), jnp.int32), active, active.astype(jnp.int32) * 0, u, r, z, z, r, jnp.sum(r * z, (0, 1)))
-        _, _, iterations, u, *_ = jax.lax.while_loop(going, step, start)
-        return words.voltages(e - u), iterations + 1
+        none = jnp.zeros(e.shape[-1:], jnp.int32)
+        start = (jnp.zeros((), jnp.int32), size > 0, none, y, r, z, z, r, jnp.sum(r * z, (0, 1)))
+        _, _, iterations, y, *_ = jax.lax.while_loop(going, step, start)
+        return y, iterations
 
     return inverse
 

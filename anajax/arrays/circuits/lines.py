@@ -14,8 +14,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-_UNROLL = 8
-
 
 class Lines(NamedTuple):
     """Parallel lines: `segment [length, lines]` in ohm, each before its node; `far [lines]` in siemens, 0 if open."""
@@ -42,7 +40,7 @@ def load(lines: Lines, g: Array) -> Loaded:
 
     segment = lines.segment[..., None].astype(g.dtype)
     far = jnp.broadcast_to(lines.far[:, None], g.shape[1:]).astype(g.dtype)
-    return Loaded(segment, jax.lax.scan(inwards, far, (segment, g), reverse=True, unroll=_UNROLL)[1])
+    return Loaded(segment, jax.lax.scan(inwards, far, (segment, g), reverse=True)[1])
 
 
 def drops(loaded: Loaded, injected: Array) -> Array:
@@ -60,8 +58,8 @@ def drops(loaded: Loaded, injected: Array) -> Array:
         return drop, drop
 
     zero = jnp.zeros_like(injected[0])
-    shorted = jax.lax.scan(inwards, zero, (injected, divider), reverse=True, unroll=_UNROLL)[1]
-    return jax.lax.scan(outwards, zero, (segment, divider, shorted), unroll=_UNROLL)[1]
+    shorted = jax.lax.scan(inwards, zero, (injected, divider), reverse=True)[1]
+    return jax.lax.scan(outwards, zero, (segment, divider, shorted))[1]
 
 
 class Grid(NamedTuple):

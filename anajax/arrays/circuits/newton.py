@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,7 @@ def _solve_nonlinear_jvp(tolerance: float, limit: int, primals: tuple, tangents:
     conduction, g, scores = cells
     slope = jnp.broadcast_to(conduction.small_signal(g, y, scores), y.shape)
     dy, _ = solve_linear(grid, slope, lacks, tolerance, limit)
-    still = Report(np.zeros(report.iterations.shape, jax.dtypes.float0), jnp.zeros_like(report.residual))
+    still = Report(cast(Array, np.zeros(report.iterations.shape, jax.dtypes.float0)), jnp.zeros_like(report.residual))
     return (y, report), (dy, still)
 
 

@@ -102,9 +102,10 @@ def solve(
     arguments = (arrays, wires, conduction, scores)
     with jax.enable_x64(True) if str(wanted) == "float64" else contextlib.nullcontext():
         arrays, wires, conduction, scores = jax.tree.map(lambda a: jnp.asarray(a, wanted), arguments)
-        _check_arguments(*arrays, scores)
-        grid = wires.grid(*arrays[0].shape)
-        return _checked(_solve(grid, *arrays, conduction, scores, tolerance or TOLERANCE[str(wanted)]))
+        g, v, bit_voltage = arrays
+        _check_arguments(g, v, bit_voltage, scores)
+        grid = wires.grid(*g.shape)
+        return _checked(_solve(grid, g, v, bit_voltage, conduction, scores, tolerance or TOLERANCE[str(wanted)]))
 
 
 @functools.partial(jax.jit, static_argnames="tolerance")
