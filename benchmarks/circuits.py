@@ -9,8 +9,7 @@ turns in one process; badcrossbar and scipy work in float64.
 
 from __future__ import annotations
 
-import contextlib
-import io
+import logging
 
 import badcrossbar
 import jax
@@ -28,8 +27,7 @@ def array(rows: int, cols: int, inputs: int = 16) -> tuple[np.ndarray, np.ndarra
 
 
 def peer(g: np.ndarray, v: np.ndarray, r: float) -> np.ndarray:
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        solution = badcrossbar.compute(v.T, 1 / g, r, node_voltages=False, all_currents=False)
+    solution = badcrossbar.compute(v.T, 1 / g, r, node_voltages=False, all_currents=False)
     return np.asarray(solution.currents.output)
 
 
@@ -67,7 +65,8 @@ def one_array(n: int, r: float) -> None:
             candidates[f"anajax {dtype}, {name}"] = wide(f, arguments)
         error = np.abs(np.asarray(forward(*arguments), np.float64) / right - 1).max()
         print(f"{n} x {n}, {r:g} ohm, {dtype}: largest relative error {error:.1e}")
-    show(f"{n} x {n}, 16 inputs, {r:g} ohm, {1 - right.sum() / (v @ g).sum():.0%} of the current lost", compare(candidates, 5))
+    lost = 1 - right.sum() / (v @ g).sum()
+    show(f"{n} x {n}, 16 inputs, {r:g} ohm, {lost:.0%} of the current lost", compare(candidates, 5))
 
 
 def wide(f, arguments):
@@ -79,6 +78,7 @@ def wide(f, arguments):
 
 
 def main() -> None:
+    logging.disable(logging.INFO)  # badcrossbar tells of every step
     for n, r in ((64, 1.0), (128, 1.0), (128, 10.0)):
         one_array(n, r)
 

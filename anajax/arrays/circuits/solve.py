@@ -96,16 +96,15 @@ def solve(
     """
     typed = [a for a in (g, v) if hasattr(a, "dtype")]
     wanted = jnp.result_type(*typed, float) if dtype is None else jnp.dtype(dtype)
-    arrays = [a if hasattr(a, "dtype") else np.asarray(a, np.float64) for a in (g, v, bit_voltage)]
+    arrays: list[Any] = [a if hasattr(a, "dtype") else np.asarray(a, np.float64) for a in (g, v, bit_voltage)]
     if str(wanted) not in TOLERANCE:
         raise ValueError(f"dtype must be 'float32' or 'float64'; got {dtype!r}")
     arguments = (arrays, wires, conduction, scores)
     with jax.enable_x64(True) if str(wanted) == "float64" else contextlib.nullcontext():
-        arrays, wires, conduction, scores = jax.tree.map(lambda a: jnp.asarray(a, wanted), arguments)
-        g, v, bit_voltage = arrays
-        _check_arguments(g, v, bit_voltage, scores)
-        grid = wires.grid(*g.shape)
-        return _checked(_solve(grid, g, v, bit_voltage, conduction, scores, tolerance or TOLERANCE[str(wanted)]))
+        (cells, drive, sink), wires, conduction, scores = jax.tree.map(lambda a: jnp.asarray(a, wanted), arguments)
+        _check_arguments(cells, drive, sink, scores)
+        grid = wires.grid(*cells.shape)
+        return _checked(_solve(grid, cells, drive, sink, conduction, scores, tolerance or TOLERANCE[str(wanted)]))
 
 
 @functools.partial(jax.jit, static_argnames="tolerance")
