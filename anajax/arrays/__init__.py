@@ -1,6 +1,7 @@
 """Arrays: what a crossbar of cells and its periphery does, as pure functions over a `Hardware` spec."""
 
 from anajax.arrays.circuits.solve import Solution as Solution
+from anajax.arrays.circuits.solve import effective_matrix as effective_matrix
 from anajax.arrays.circuits.solve import solve as solve
 from anajax.arrays.converters import ADC as ADC
 from anajax.arrays.converters import DAC as DAC

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from anajax import _check
-from anajax._record import Numbers, Record, leaf, record
+from anajax._record import Numbers, Record, leaf, record, static
 from anajax.arrays.circuits.lines import Grid, Lines
 
 
@@ -100,6 +100,8 @@ class Wires(Record):
       sense: in series with the bottom end of each bit line [ohm], a number or `[cols]`.
       far_driver: in series with the right ends [ohm], or `None` where these are open.
       far_sense: in series with the top ends [ohm], or `None` where these are open.
+      method: `"exact"`; `"first-order"`, the first term in the resistances, nearly free, good where the wires take
+        little; or a number of sweeps, each of which solves all word lines for given bit lines and the reverse.
     """
 
     word_line: Array | float = leaf(ge=0)
@@ -108,9 +110,13 @@ class Wires(Record):
     sense: Array | float = leaf(default=0.0, ge=0)
     far_driver: Array | float | None = leaf(default=None, ge=0)
     far_sense: Array | float | None = leaf(default=None, ge=0)
+    method: str | int = static(default="exact")
 
     def check(self) -> None:
-        """Check that every resistance is finite: a line without a path to a terminal floats."""
+        """Check the method, and that every resistance is finite: a line without a path to a terminal floats."""
+        sweeps = isinstance(self.method, int) and not isinstance(self.method, bool) and self.method > 0
+        if self.method not in ("exact", "first-order") and not sweeps:
+            raise ValueError(f"Wires.method must be 'exact', 'first-order', or a number of sweeps; got {self.method!r}")
         for name in ("word_line", "bit_line", "driver", "sense", "far_driver", "far_sense"):
             if getattr(self, name) is not None:
                 _check.finite(getattr(self, name), f"Wires.{name}")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from nodal import nodal
 
-from anajax.arrays import Wires, solve
+from anajax.arrays import Wires, effective_matrix, solve
 from anajax.arrays.circuits.linear import solve_linear
 from anajax.devices import conduction
 
@@ -239,6 +239,62 @@ def test_modes_agree_and_second_derivatives_exist():
     np.testing.assert_allclose(jax.grad(slope)(3.0), (slope(3.01) - slope(2.99)) / 0.02, rtol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(7, 4), (4, 7), (20, 40)])
+@pytest.mark.parametrize("case", CASES)
+def test_effective_matrix_gives_the_currents_of_the_circuit(shape, case):
+    """Either side may be the shorter one; by the longer ones more inputs than are solved for at once."""
+    g, v = array(13, *shape, high=1e-3, absent=0.1)
+    rng = np.random.default_rng(14)
+    case = {k: np.resize(r, shape[0 if "driver" in k else 1]) if np.ndim(r) else r for k, r in CASES[case].items()}
+    word = rng.uniform(0, 20, (shape[0], shape[1] + ("far_driver" in case)))
+    bit = rng.uniform(0, 20, (shape[0] + ("far_sense" in case), shape[1]))
+    wires = Wires(word_line=word, bit_line=bit, **case)
+    matrix = effective_matrix(g, wires)
+    np.testing.assert_allclose(v @ matrix, solve(g, v, wires).currents, rtol=1e-10)
+    many = rng.uniform(-1, 1, (50, shape[0]))
+    np.testing.assert_allclose(many @ matrix, solve(g, many, wires).currents, rtol=1e-8, atol=1e-13)
+
+
+def test_gradient_of_the_effective_matrix():
+    g, v = (jnp.asarray(a) for a in array(15, 5, 6, high=1e-3))
+    wires = Wires(word_line=11.0, bit_line=7.0)
+    by_matrix = jax.grad(lambda g, w: jnp.sin(1e3 * (v @ effective_matrix(g, w))).sum(), argnums=(0, 1))(g, wires)
+    by_solve = jax.grad(lambda g, w: jnp.sin(1e3 * solve(g, v, w).currents).sum(), argnums=(0, 1))(g, wires)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * abs(b).max()), by_matrix, by_solve
+    )
+
+
+# largest error of a current, as part of the largest current, that the first order and sweeps were measured to have
+WEAK = {("first-order", 0.1): 3e-4, ("first-order", 1.0): 2e-2, (1, 1.0): 3e-3, (2, 1.0): 1e-5, (4, 1.0): 1e-11}
+
+
+@pytest.mark.parametrize(("method", "resistance"), WEAK)
+def test_approximations_for_weak_wires(method, resistance):
+    g, v = np.exp(np.random.default_rng(16).uniform(np.log(1e-6), np.log(1e-4), (64, 64))), np.full(64, 0.3)
+    wires = Wires(word_line=resistance, bit_line=resistance)
+    right = solve(g, v, wires).currents
+    close = solve(g, v, wires.replace(method=method))
+    error = np.abs(close.currents - right).max() / right.max()
+    assert error < WEAK[method, resistance]
+    assert error > 0.03 * WEAK[method, resistance]
+    assert close.converged
+    matrix = effective_matrix(g, wires.replace(method=method))
+    np.testing.assert_allclose(v @ matrix, close.currents, rtol=1e-10)
+
+
+def test_first_order_is_the_slope_at_no_resistance():
+    g, v = array(17, 6, 5)
+    wires = Wires(word_line=1.0, bit_line=2.0, driver=3.0, sense=4.0)
+
+    def error(factor):
+        scaled = jax.tree.map(lambda r: factor * r, wires)
+        first = solve(g, v, scaled.replace(method="first-order"))
+        return np.abs(first.currents - solve(g, v, scaled).currents).max()
+
+    np.testing.assert_allclose(error(1.0) / error(0.1), 100, rtol=0.02)
+
+
 @pytest.mark.parametrize("law", ["ohmic", "sinh"])
 def test_vmap_over_chips_is_the_loop(law, key):
     wires = Wires(word_line=5.0, bit_line=5.0)
@@ -289,6 +345,8 @@ def test_errors(change, error, message):
         ({"driver": np.inf}, "Wires.driver must be finite; got inf"),
         ({"bit_line": np.ones((3, 3))}, r"Wires.bit_line must be a number or broadcast to \(1, 2\)"),
         ({"far_sense": 0.0, "bit_line": 0.0}, "Wires.far_sense must be positive where the last segment has no"),
+        ({"method": "fast"}, "Wires.method must be 'exact', 'first-order', or a number of sweeps; got 'fast'"),
+        ({"method": 0}, "Wires.method must be .* got 0"),
         ({"sense": np.ones(3)}, r"Wires.sense must be a number or have shape \(2,\)"),
     ],
 )

@@ -12,7 +12,7 @@ each cell, and B is the conductance matrix of the bit lines. B is never formed: 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from anajax.arrays.circuits.lines import Grid, drops, load, load_words
 Inverse: TypeAlias = Callable[[Array, float], tuple[Array, Array]]
 
 _REFINEMENTS = 4
+_LANES = 16  # inputs that a CPU solves for at once: their fields stay in its cache
 
 
 class Report(NamedTuple):
@@ -63,6 +64,31 @@ def solve_linear(grid: Grid, g: Array, e: Array, tolerance: float, limit: int) -
     return jax.lax.custom_linear_solve(law, e, solve, solve_transposed, has_aux=True)
 
 
+def in_lanes(f: Callable[[Array], Any], n: int) -> Any:
+    """Apply `f` to the numbers of n inputs, some at a time; what it returns ends in an axis of inputs.
+
+    Inputs do not meet, so results are the same for any number at a time.
+    """
+    lanes = _LANES if jax.default_backend() == "cpu" else 256 * _LANES
+    if n <= lanes:
+        return f(jnp.arange(n))
+    count = -(-n // lanes)
+    batches = jnp.minimum(jnp.arange(count * lanes), n - 1).reshape(count, lanes)
+    found = jax.lax.map(f, batches)
+    return jax.tree.map(lambda a: jnp.moveaxis(a, 0, -2).reshape(*a.shape[1:-1], count * lanes)[..., :n], found)
+
+
+def sweeps(grid: Grid, g: Array, e: Array, count: int) -> Array:
+    """Return y after `count` rounds of solving all word lines for fixed bit lines, and the reverse."""
+    words, bits = load_words(grid, g), load(grid.bit, g)
+    u = y = jnp.zeros_like(e)
+    for _ in range(count):
+        y = words.voltages(e - u)
+        rise = drops(bits, g * (y + u))
+        y, u = y + u - rise, rise
+    return y
+
+
 def _refined(law: Callable[[Array], Array], inverse: Inverse, e: Array, tolerance: float) -> tuple[Array, Report]:
     """Solve, and solve again for what the law then lacks, until that is within `tolerance`."""
     size = largest(e)
@@ -88,6 +114,12 @@ def _refined(law: Callable[[Array], Array], inverse: Inverse, e: Array, toleranc
 def accepted(y: Array, report: Report, tolerance: float) -> tuple[Array, Report]:
     """Return NaN for inputs that were not solved: a number there, or in a derivative, would go unnoticed."""
     return jnp.where(report.residual <= tolerance, y, jnp.nan), report
+
+
+def unsolved(e: Array, y: Array, drop: Array) -> Report:
+    """Report on voltages that are no more than an approximation."""
+    size = largest(e)
+    return Report(jnp.ones(size.shape, jnp.int32), largest(e - y - drop) / jnp.where(size > 0, size, 1.0))
 
 
 def largest(field: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from jax.typing import ArrayLike
 
 from anajax import _check
 from anajax._record import Record, leaf, record, static
-from anajax.arrays.circuits.linear import solve_linear
+from anajax.arrays.circuits.linear import Report, in_lanes, solve_linear, sweeps, unsolved
 from anajax.arrays.circuits.lines import Grid
 from anajax.arrays.circuits.newton import solve_nonlinear
 from anajax.arrays.wires import Wires
@@ -94,20 +95,71 @@ def solve(
       >>> solve([[1e-3, 1e-3]], [1.0], Wires(word_line=100.0, bit_line=0.0)).currents.round(5)
       Array([0.00084, 0.00076], dtype=float32)
     """
-    typed = [a for a in (g, v) if hasattr(a, "dtype")]
-    wanted = jnp.result_type(*typed, float) if dtype is None else jnp.dtype(dtype)
+    wanted = _dtype(dtype, g, v)
     arrays: list[Any] = [a if hasattr(a, "dtype") else np.asarray(a, np.float64) for a in (g, v, bit_voltage)]
-    if str(wanted) not in TOLERANCE:
-        raise ValueError(f"dtype must be 'float32' or 'float64'; got {dtype!r}")
     arguments = (arrays, wires, conduction, scores)
-    with jax.enable_x64(True) if str(wanted) == "float64" else contextlib.nullcontext():
+    with jax.enable_x64(True) if wanted == "float64" else contextlib.nullcontext():
         (cells, drive, sink), wires, conduction, scores = jax.tree.map(lambda a: jnp.asarray(a, wanted), arguments)
         _check_arguments(cells, drive, sink, scores)
-        grid = wires.grid(*cells.shape)
-        return _checked(_solve(grid, cells, drive, sink, conduction, scores, tolerance or TOLERANCE[str(wanted)]))
+        grid = wires.grid(*cells.shape)  # here, where values are known and can be checked
+        if not (conduction is None or conduction.linear or isinstance(wires.method, str)):
+            raise ValueError(f"Wires.method={wires.method}, sweeps, is for ohmic cells; got {conduction}")
+        limit = (tolerance or TOLERANCE[wanted]) if wires.method == "exact" else math.inf
+        return _checked(_solve(grid, cells, drive, sink, conduction, scores, wires.method, limit))
 
 
-@functools.partial(jax.jit, static_argnames="tolerance")
+def effective_matrix(g: ArrayLike, wires: Wires, *, dtype: Any = None, tolerance: float | None = None) -> Array:
+    """Return the matrix [S] from word-line voltages to bit-line currents of an array of ohmic cells, `[rows, cols]`.
+
+    `v @ effective_matrix(g, wires)` are the currents of `solve(g, v, wires)`: one matrix for all inputs, at the
+    cost of solving for as many inputs as the shorter side of the array has lines. Arguments and errors as there.
+
+    Example:
+      >>> from anajax.arrays import Wires, effective_matrix
+      >>> effective_matrix([[1e-3, 1e-3]], Wires(word_line=100.0, bit_line=0.0)).round(5)
+      Array([[0.00084, 0.00076]], dtype=float32)
+    """
+    wanted = _dtype(dtype, g)
+    g = g if hasattr(g, "dtype") else np.asarray(g, np.float64)
+    with jax.enable_x64(True) if wanted == "float64" else contextlib.nullcontext():
+        cells, wires = jax.tree.map(lambda a: jnp.asarray(a, wanted), (g, wires))
+        _check_arguments(cells, jnp.zeros(cells.shape[:1]), jnp.zeros(()), None)
+        matrix = matrix_of(wires, cells, tolerance or TOLERANCE[wanted])
+        if _check.is_concrete(matrix) and not bool(jnp.all(jnp.isfinite(matrix))):
+            raise FloatingPointError(f"the circuit was not solved to a residual of {tolerance or TOLERANCE[wanted]:g}")
+        return matrix
+
+
+def matrix_of(wires: Wires, g: Array, tolerance: float | None = None) -> Array:
+    """Return the effective matrix of cells `g [rows, cols]`, without checks; NaN where it was not solved."""
+    return _matrix(wires.grid(*g.shape), g[::-1, :, None], wires.method, tolerance or TOLERANCE[str(g.dtype)])[::-1]
+
+
+@functools.partial(jax.jit, static_argnames=("method", "tolerance"))
+def _matrix(grid: Grid, cells: Array, method: str | int, tolerance: float) -> Array:
+    """Return the effective matrix `[rows, cols]` of cells `[rows, cols, 1]`, rows from the sensed end."""
+    if method == "first-order":
+        return (cells * (1 - grid.drop(cells)))[..., 0]
+    rows, cols, _ = cells.shape
+    if cols < rows:  # by reciprocity the same array, driven from its bit lines
+        return _matrix(grid.transposed, cells.swapaxes(0, 1), method, tolerance).T
+
+    def some(driven: Array) -> Array:
+        e = jnp.broadcast_to((jnp.arange(rows)[:, None] == driven)[:, None, :], (rows, cols, driven.shape[0]))
+        return jnp.sum(cells * _voltages(grid, cells, e.astype(cells.dtype), method, tolerance)[0], axis=0)
+
+    return in_lanes(some, rows).T
+
+
+def _voltages(grid: Grid, g: Array, e: Array, method: str | int, tolerance: float) -> tuple[Array, Report]:
+    """Return the voltages across ohmic cells, by the method of the wires."""
+    if method == "exact":
+        return solve_linear(grid, g, e, tolerance, _ITERATIONS)
+    y = e - grid.drop(g * e) if method == "first-order" else sweeps(grid, g, e, int(method))
+    return y, unsolved(e, y, grid.drop(g * y))
+
+
+@functools.partial(jax.jit, static_argnames=("method", "tolerance"))
 def _solve(
     grid: Grid,
     g: Array,
@@ -115,21 +167,28 @@ def _solve(
     bit_voltage: Array,
     conduction: Conduction | None,
     scores: Scores | None,
+    method: str | int,
     tolerance: float,
 ) -> Solution:
     rows, cols = g.shape
     lead = v.shape[:-1]
     drive = v.reshape(-1, rows).T[::-1, None, :]  # rows from the sensed end, [rows, 1, n]
     sink = jnp.broadcast_to(bit_voltage, (cols,))[None, :, None]
-    e = jnp.broadcast_to(drive - sink, (rows, cols, drive.shape[-1]))
-    g = g[::-1, :, None]
-    if conduction is None or conduction.linear:
-        y, report = solve_linear(grid, g, e, tolerance, _ITERATIONS)
-        i = g * y
-    else:
-        scores = jax.tree.map(lambda s: s[::-1, :, None], scores)
-        y, report = solve_nonlinear(grid, (conduction, g, scores), e, tolerance, _ITERATIONS)
-        i = conduction.current(g, y, scores)
+    cells = conduction, g[::-1, :, None], jax.tree.map(lambda s: s[::-1, :, None], scores)
+
+    def some(inputs: Array) -> tuple[Array, Report]:
+        e = jnp.broadcast_to(drive[..., inputs] - sink, (rows, cols, inputs.shape[0]))
+        if conduction is None or conduction.linear:
+            y, report = _voltages(grid, cells[1], e, method, tolerance)
+            return cells[1] * y, report
+        if method == "exact":
+            y, report = solve_nonlinear(grid, cells, e, tolerance, _ITERATIONS)
+        else:
+            y = e - grid.drop(conduction.current(cells[1], e, cells[2]))
+            report = unsolved(e, y, grid.drop(conduction.current(cells[1], y, cells[2])))
+        return conduction.current(cells[1], y, cells[2]), report
+
+    i, report = in_lanes(some, drive.shape[-1])
     word, bit = drive - grid.word_drop(i), sink + grid.bit_drop(i)
 
     def outwards(field: Array) -> Array:
@@ -144,6 +203,14 @@ def _solve(
         iterations=report.iterations.reshape(lead),
         tolerance=tolerance,
     )
+
+
+def _dtype(wanted: Any, *arrays: ArrayLike) -> str:
+    given = [a for a in arrays if hasattr(a, "dtype")]
+    name = str(jnp.result_type(*given, float) if wanted is None else jnp.dtype(wanted))
+    if name not in TOLERANCE:
+        raise ValueError(f"dtype must be 'float32' or 'float64'; got {name!r}")
+    return name
 
 
 def _check_arguments(g: Array, v: Array, bit_voltage: Array, scores: Scores | None) -> None:
