@@ -37,4 +37,5 @@ from anajax.arrays.tile import program as program
 from anajax.arrays.tile import settle as settle
 from anajax.arrays.tile import unprogrammed as unprogrammed
 from anajax.arrays.wires import IRDrop as IRDrop
+from anajax.arrays.wires import WireModel as WireModel
 from anajax.arrays.wires import Wires as Wires

@@ -10,7 +10,7 @@ from anajax.arrays.converters import ADC, DAC, InputScaling
 from anajax.arrays.mapping import Differential, Mapping
 from anajax.arrays.modifiers import Modifier
 from anajax.arrays.periphery import OutputNoise, ReadVoltage, SShape, WeightNoise
-from anajax.arrays.wires import IRDrop
+from anajax.arrays.wires import WireModel
 from anajax.devices import Device, Ideal
 
 
@@ -49,7 +49,7 @@ class Hardware(Record):
         in digital. `None` for arrays as large as each matrix.
       inputs: digital scaling of the inputs before the DAC, or `None`.
       dac: input converters, or `None`.
-      wires: parasitic resistance, or `None`.
+      wires: parasitic resistance: `Wires`, solved exactly, `IRDrop`, a published formula, or `None`.
       read_voltage: offsets and series resistance, or `None`.
       weight_noise: short-term noise of the weights, or `None`.
       nonlinearity: S-shape of the outputs, or `None`.
@@ -69,7 +69,7 @@ class Hardware(Record):
     array_shape: tuple[int, int] | None = static(default=None)
     inputs: InputScaling | None = leaf(default=None)
     dac: DAC | None = leaf(default=None)
-    wires: IRDrop | None = leaf(default=None)
+    wires: WireModel | None = leaf(default=None)
     read_voltage: ReadVoltage | None = leaf(default=None)
     weight_noise: WeightNoise | None = leaf(default=None)
     nonlinearity: SShape | None = leaf(default=None)
@@ -123,7 +123,7 @@ _PARTS = {
     "mapping": Mapping,
     "inputs": InputScaling,
     "dac": DAC,
-    "wires": IRDrop,
+    "wires": WireModel,
     "read_voltage": ReadVoltage,
     "weight_noise": WeightNoise,
     "nonlinearity": SShape,

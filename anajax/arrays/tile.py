@@ -22,6 +22,7 @@ from anajax import _check
 from anajax._record import Record, leaf, record, static
 from anajax.arrays.hardware import DriftCompensation, Hardware
 from anajax.arrays.mapping import cut, grid
+from anajax.arrays.wires import Wires
 from anajax.devices import Cells
 
 _OUTPUT_SCORES = ("output_noise", "nonlinearity", "read_voltage")
@@ -33,7 +34,8 @@ class Tile(Record):
 
     Attributes:
       cells: scores of the cells, each `[n_rows, n_cols, cells, rows, lines]`.
-      outputs: scores of the outputs by the name of their nonideality, each `[n_rows, n_cols, cols]`.
+      outputs: scores of the outputs by the name of their nonideality, each `[n_rows, n_cols, cols]`; those of
+        capacitors of ADCs `[n_rows, n_cols, capacitors, cols]`.
     """
 
     cells: Cells = leaf()
@@ -45,7 +47,7 @@ class Effective(Record):
     """The arrays as they stand at one time: what the inputs of this evaluation meet.
 
     Attributes:
-      weights: fractions of the window, `[n_rows, n_cols, rows, cols]`.
+      weights: fractions of the window as the terminals see them, through `Wires`, `[n_rows, n_cols, rows, cols]`.
       variance: that a modifier of hardware-aware training adds to each output, per squared input: one number
         for each array, or one for each weight, or `None`.
       scale: digital factor of each column, `[n_rows, n_cols, cols]`.
@@ -82,6 +84,8 @@ def program(key: Array | None, hardware: Hardware, weights: Array) -> Tile:
         return Tile(cells=cells, outputs={})
     keys = jax.random.split(outputs, len(_OUTPUT_SCORES))
     scores = {n: jax.random.normal(k, (n_rows, n_cols, c)) for n, k in zip(_OUTPUT_SCORES, keys, strict=True)}
+    if hardware.adc is not None:
+        scores |= hardware.adc.fabricate(outputs, (n_rows, n_cols, c))
     return Tile(cells=cells, outputs=scores)
 
 
@@ -118,13 +122,13 @@ def settle(key: Array | None, hardware: Hardware, tile: Tile, weights: Array, ti
                 reference = mapping.decode(device, device.conductance(cells, 0.0))
             now = mapping.decode(device, mean)
             factor = _compensate(hardware.compensation, reference * present, now * present)
-        return mapping.decode(device, g) * present, jnp.broadcast_to(factor, w.shape[-1:])
+        return _decoded(hardware, g, present), jnp.broadcast_to(factor, w.shape[-1:])
 
     frozen, factor = _over_grid(one, arrays.shape[:2])(key, tile.cells, normalised, present)
     return Effective(
         weights=frozen,
         scale=scale * factor,
-        outputs={n: score * present[:, :, 0, :] for n, score in tile.outputs.items()},
+        outputs={n: s * (present[:, :, 0] if s.ndim == 3 else present[:, :, :1]) for n, s in tile.outputs.items()},
         shape=weights.shape,
     )
 
@@ -150,7 +154,21 @@ def unprogrammed(key: Array | None, hardware: Hardware, weights: Array) -> Effec
         else:
             variance = jax.vmap(jax.vmap(lambda w: modifier.std(hardware, w) ** 2))(arrays)
             arrays = modifier.mean(arrays)
+    if isinstance(hardware.wires, Wires):
+        present = cut(jnp.ones_like(weights), hardware.array_shape)
+        device, encode = hardware.device, hardware.mapping.encode
+        wired = _over_grid(lambda _, w, used: _decoded(hardware, encode(device, w), used), arrays.shape[:2])
+        arrays = wired(None, arrays, present)
     return Effective(weights=arrays, variance=variance, scale=scale, outputs={}, shape=weights.shape)
+
+
+def _decoded(hardware: Hardware, g: Array, present: Array) -> Array:
+    """Return the weights that the terminals of an array see of cells `g [cells, rows, lines]` [S]."""
+    if hardware.wires is not None:
+        reference = jnp.repeat(present[:, :1], g.shape[-1] - present.shape[-1], axis=1)  # lines without weights
+        used = jnp.concatenate([present, reference], axis=1)
+        g = hardware.wires.settled(g, used)
+    return hardware.mapping.decode(hardware.device, g) * present
 
 
 def _compensate(compensation: DriftCompensation, reference: Array, now: Array) -> Array:
@@ -189,6 +207,12 @@ def _check_tile(tile: Tile, hardware: Hardware, arrays: Array) -> None:
             raise ValueError(
                 f"tile must have been programmed for these weights and this mapping: cells of shape {wanted};"
                 f" got scores {name!r} of shape {score.shape}"
+            )
+    for name in () if hardware.adc is None or not tile.outputs else hardware.adc.fabricated:
+        if name not in tile.outputs:
+            raise ValueError(
+                f"tile must have been programmed with an ADC of this kind: {type(hardware.adc).__name__} needs scores"
+                f" {name!r}; got {', '.join(map(repr, tile.outputs))}"
             )
 
 

@@ -10,6 +10,7 @@ from jax import Array
 from anajax import _check
 from anajax._record import Numbers, Record, leaf, record, static
 from anajax.arrays.circuits.lines import Grid, Lines
+from anajax.arrays.circuits.solve import matrix_of
 
 
 def correction_dot(x: Array, w: Array) -> Array:
@@ -40,7 +41,20 @@ def _low_precision_dot_jvp(primals, tangents):
 
 
 @record
-class IRDrop(Record):
+class WireModel(Record):
+    """Base of what the wires of an array may be: resistances solved for exactly, or a formula for their effect."""
+
+    def settled(self, g: Array, used: Array) -> Array:
+        """Return what the terminals see of cells `g [cells, rows, lines]` [S], of which a mask says which are used."""
+        return g
+
+    def __call__(self, weights: Array, x: Array, y: Array) -> Array:
+        """Return what the wires make of the currents `y = x @ weights`, in units of full-scale cells."""
+        return y
+
+
+@record
+class IRDrop(WireModel):
     """Algebraic voltage drop along the bit lines of one array, as in the standard AIMC model.
 
     With a = n_rows * gamma * sum_j |w_j| |x_j| and inputs ordered from the far end to the near one,
@@ -79,7 +93,7 @@ class IRDrop(Record):
 
 
 @record
-class Wires(Record):
+class Wires(WireModel):
     """Resistive word and bit lines of an array, whose currents and voltages are solved for exactly.
 
         v[i] o-driver-+-word-(i,0)--word--(i,1)--word-- ... (i,cols-1) -word- far_driver -o v[i]
@@ -102,6 +116,9 @@ class Wires(Record):
       far_sense: in series with the top ends [ohm], or `None` where these are open.
       method: `"exact"`; `"first-order"`, the first term in the resistances, nearly free, good where the wires take
         little; or a number of sweeps, each of which solves all word lines for given bit lines and the reverse.
+      layout: how `Hardware` arranges the cells that share a weight: `"separate"`, an array for each of them;
+        `"columns"`, neighbouring bit lines of one array; `"rows"`, neighbouring word lines of one array, the
+        second of a pair driven with the opposite voltage.
     """
 
     word_line: Array | float = leaf(ge=0)
@@ -111,6 +128,7 @@ class Wires(Record):
     far_driver: Array | float | None = leaf(default=None, ge=0)
     far_sense: Array | float | None = leaf(default=None, ge=0)
     method: str | int = static(default="exact")
+    layout: str = static(default="separate", choices=("separate", "columns", "rows"))
 
     def check(self) -> None:
         """Check the method, and that every resistance is finite: a line without a path to a terminal floats."""
@@ -120,6 +138,19 @@ class Wires(Record):
         for name in ("word_line", "bit_line", "driver", "sense", "far_driver", "far_sense"):
             if getattr(self, name) is not None:
                 _check.finite(getattr(self, name), f"Wires.{name}")
+
+    def settled(self, g: Array, used: Array) -> Array:
+        """Return the effective matrices of cells `g [cells, rows, lines]` [S]; those not `used` are absent."""
+        cells, rows, lines = g.shape
+        g = g * used
+        if self.layout == "separate":
+            return jax.lax.map(lambda plane: matrix_of(self, plane), g)
+        if self.layout == "columns":
+            side_by_side = matrix_of(self, g.transpose(1, 2, 0).reshape(rows, lines * cells))
+            return side_by_side.reshape(rows, lines, cells).transpose(2, 0, 1)
+        # the response to each row's voltage is the same whatever the voltages of the others
+        one_by_one = matrix_of(self, g.transpose(1, 0, 2).reshape(rows * cells, lines))
+        return one_by_one.reshape(rows, cells, lines).transpose(1, 0, 2)
 
     def grid(self, rows: int, cols: int) -> Grid:
         """Return the wires of an array of `rows` x `cols` cells, as ladders from the terminals."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,10 @@ from anajax._record import Record, leaf, record, static
 from anajax.arrays.circuits.linear import Report, in_lanes, solve_linear, sweeps, unsolved
 from anajax.arrays.circuits.lines import Grid
 from anajax.arrays.circuits.newton import solve_nonlinear
-from anajax.arrays.wires import Wires
 from anajax.devices.conduction import Conduction, Scores
+
+if TYPE_CHECKING:
+    from anajax.arrays.wires import Wires
 
 #: residual that a solve must reach, by the type of its numbers
 TOLERANCE = {"float32": 2e-6, "float64": 1e-12}
