@@ -3,6 +3,7 @@
 from anajax.arrays.circuits.solve import Solution as Solution
 from anajax.arrays.circuits.solve import effective_matrix as effective_matrix
 from anajax.arrays.circuits.solve import solve as solve
+from anajax.arrays.circuits.spice import to_spice as to_spice
 from anajax.arrays.converters import ADC as ADC
 from anajax.arrays.converters import DAC as DAC
 from anajax.arrays.converters import AbsMax as AbsMax

@@ -37,7 +37,7 @@ _FIELD = ELEMENTARY_CHARGE / BOLTZMANN * math.sqrt(ELEMENTARY_CHARGE / math.pi)
 
 @record
 class Conduction(Record):
-    """Base of all laws. A law of your own needs `current`; all else follows from it."""
+    """Base of all laws. A law of your own needs `current`; all else but `spice` follows from it."""
 
     #: names of the standard scores that a cell keeps for its life
     life_scores: ClassVar[tuple[str, ...]] = ()
@@ -69,6 +69,18 @@ class Conduction(Record):
         v = jnp.asarray(v)
         return self.current(g, v, scores) / (2 * self.current(g, v / 2, scores))
 
+    def spice(self, g: ArrayLike, scores: Scores | None = None) -> tuple[str, dict[str, ArrayLike]]:
+        """Return the current [A] as an expression of SPICE, and the numbers in it.
+
+        The expression has the voltage as `{v}` and each number by its name, as `"{c} * sinh({v} / {v_0})"`; numbers
+        broadcast with `g`. `^` and `**` lose the sign of the voltage there: write products, or `pwr(x, y)`.
+        Arguments as for `current`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no spice(g, scores): define it to return its current as an expression, and"
+            ' the numbers in it, such as ("{c} * sinh({v} / {v_0})", {"c": ..., "v_0": ...})'
+        )
+
 
 @record
 class Ohmic(Conduction):
@@ -83,6 +95,10 @@ class Ohmic(Conduction):
     def small_signal(self, g: ArrayLike, v: ArrayLike, scores: Scores | None = None) -> Array:
         """Return `g` [S], in the shape of the current."""
         return jnp.multiply(g, jnp.ones_like(v))
+
+    def spice(self, g: ArrayLike, scores: Scores | None = None) -> tuple[str, dict[str, ArrayLike]]:
+        """Return the current [A] as an expression of SPICE, and the numbers in it."""
+        return "{g} * {v}", {"g": g}
 
 
 @record
@@ -107,6 +123,10 @@ class Sinh(Conduction):
     def small_signal(self, g: ArrayLike, v: ArrayLike, scores: Scores | None = None) -> Array:
         """Return the slope dI/dv [S]."""
         return jnp.multiply(g, jnp.cosh(v / self.v_0)) / _sinhc(self.v_ref / self.v_0)
+
+    def spice(self, g: ArrayLike, scores: Scores | None = None) -> tuple[str, dict[str, ArrayLike]]:
+        """Return the current [A] as an expression of SPICE, and the numbers in it."""
+        return "{c} * sinh({v} / {v_0})", {"c": g * self.v_0 / _sinhc(self.v_ref / self.v_0), "v_0": self.v_0}
 
 
 @record
@@ -133,6 +153,11 @@ class Power(Conduction):
         chord, order = self._chord(v)
         return jnp.multiply(g, chord) * order
 
+    def spice(self, g: ArrayLike, scores: Scores | None = None) -> tuple[str, dict[str, ArrayLike]]:
+        """Return the current [A] as an expression of SPICE, and the numbers in it."""
+        numbers = {"c": g * self.v_ref, "v_ref": self.v_ref, "order": jnp.log2(self.gamma)}
+        return "{c} * pwr({v} / {v_ref}, {order})", numbers
+
     def _chord(self, v: ArrayLike) -> tuple[Array, Array]:
         """Return I / (g v), and d ln I / d ln v."""
         u, order, floor = jnp.abs(v) / self.v_ref, jnp.log2(self.gamma), 1e-30
@@ -153,6 +178,11 @@ class _Emission(Conduction):
         c, beta = self._parameters(jnp.asarray(g), scores)
         exponent = beta * _root(jnp.abs(v))
         return c * jnp.exp(exponent) * (1 + exponent / 2)
+
+    def spice(self, g: ArrayLike, scores: Scores | None = None) -> tuple[str, dict[str, ArrayLike]]:
+        """Return the current [A] as an expression of SPICE, and the numbers in it."""
+        c, beta = self._parameters(jnp.asarray(g), scores)
+        return "{c} * {v} * exp({beta} * sqrt(abs({v})))", {"c": c, "beta": beta}
 
     def _parameters(self, g: Array, scores: Scores | None) -> tuple[Array, Array]:
         """Return c [S] and beta [V**-1/2]."""
@@ -285,6 +315,11 @@ class Polynomial(Conduction):
         g, v = jnp.asarray(g), jnp.asarray(v)
         terms = [a(g) * k * v ** (k - 1) for a, k in zip(self.coefficients, self.orders, strict=True)]
         return functools.reduce(jnp.add, terms)
+
+    def spice(self, g: ArrayLike, scores: Scores | None = None) -> tuple[str, dict[str, ArrayLike]]:
+        """Return the current [A] as an expression of SPICE, and the numbers in it."""
+        terms = [" * ".join([f"{{a_{n}}}", *["{v}"] * k]) for n, k in enumerate(self.orders)]
+        return " + ".join(terms), {f"a_{n}": a(jnp.asarray(g)) for n, a in enumerate(self.coefficients)}
 
 
 @record
