@@ -165,3 +165,39 @@ def mvm_error(hardware, key, cols=512, inputs=500):
         return jnp.mean(jnp.linalg.norm(y - ideal, axis=-1)) / jnp.mean(jnp.linalg.norm(ideal, axis=-1))
 
     return float(run(hardware))
+
+
+def transitions(adc, scores, points=100):
+    """Inputs, in steps, at which each column's code first reaches 1 ... M, swept with `points` in a step."""
+    most = 2 ** (adc.bits - 1) - 1
+    step = float(adc.bound) / most
+    y = (np.arange((most + 1) * points) + 0.5) / points * step
+    code = np.rint(np.asarray(adc(jnp.asarray(y)[:, None] * jnp.ones(scores["adc_offset"].shape), scores)) / step)
+    reached = code[:, None] >= np.arange(1, most + 1)[:, None]  # [points, codes, columns]
+    return np.argmax(reached, axis=0) / points
+
+
+def capacitor_mismatch(adc, key, cols=4000):
+    """Transitions of 5 bits stray from their places by sqrt(d (M - d) / M) mismatch; the middle step is the widest.
+
+    False alarm: 1.4e-5 for each of 5 pairs of z-tests.
+    """
+    sigma, most = 0.02, 15
+    steps = transitions(adc, {n: s[0, 0] for n, s in adc.fabricate(key, (1, 1, cols)).items()})
+    grain = 1 / 100 / np.sqrt(12)
+    stray = steps - (np.arange(1, most + 1) - 0.5)[:, None]
+    for d in (1, 5, 8, 12):
+        std = np.hypot(sigma * np.sqrt(d * (most - d) / most), grain)
+        check_moments(stray[d - 1], 0.0, std, rounding=1e-3, name=f"integral nonlinearity at {d}")
+    middle = stray[7] - stray[6]  # 8 units on against 7 off
+    std = sigma * np.sqrt(8 * (1 - 1 / most) ** 2 + 7 * (1 + 1 / most) ** 2)
+    check_moments(middle, 0.0, np.hypot(std, np.sqrt(2) * grain), rounding=1e-3, name="differential nonlinearity")
+
+
+def each_converter_has_its_own_capacitors(adc, key, cols=2400):
+    """Columns of one converter agree to the bit; those of two are independent: false alarm 1.4e-5."""
+    steps = transitions(adc, {n: s[0, 0] for n, s in adc.fabricate(key, (1, 1, cols)).items()})
+    stray = (steps[7] - 7.5).reshape(-1, adc.columns_per_adc)
+    assert np.ptp(stray, axis=1).max() == 0
+    own = (stray[:, 0] - stray[:, 0].mean()) / max(stray[:, 0].std(), 1e-9)
+    check_moments(own[1:] * own[:-1], 0.0, 1.0, name="product of two converters")

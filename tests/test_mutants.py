@@ -10,7 +10,7 @@ import pytest
 from anajax import Hardware, presets
 from anajax._random import read_normal
 from anajax._record import record
-from anajax.arrays import DAC, Differential, IRDrop, WeightNoise, quantize
+from anajax.arrays import DAC, SAR, Differential, IRDrop, WeightNoise, quantize
 from anajax.devices import PCM, Polynomial
 from anajax.devices import presets as devices
 
@@ -85,6 +85,28 @@ class ReversedDrop(IRDrop):
         c = self.coefficients
         near = 1 - (jnp.arange(n) / n) ** 2
         return y - self.scale * a * (c[0] + a * (c[1] + a * c[2])) * (x @ (near[:, None] * weights))
+
+
+@record
+class OneDraw(SAR):
+    """Converters that all share the capacitors of the first."""
+
+    def __call__(self, y, scores=None):
+        return super().__call__(y, {n: jnp.broadcast_to(s[..., :1], s.shape) for n, s in scores.items()})
+
+
+@record
+class EvenCapacitors(SAR):
+    """Every capacitor of the same relative spread, whatever its number of units."""
+
+    def __call__(self, y, scores=None):
+        units = 2.0 ** jnp.arange(self.bits - 2, -1, -1)
+        c = scores["adc_capacitors"][: self.bits - 1] * jnp.sqrt(units)[:, None]
+        return super().__call__(y, {**scores, "adc_capacitors": c})
+
+
+def sar(cls=SAR, **changes):
+    return lambda: cls(**{"bits": 5, "bound": 3.0, "mismatch": 0.02} | changes)
 
 
 def pcm(cls=None, **changes):
@@ -207,6 +229,23 @@ TWINS = {
             "one sign too often": lambda: lambda seed, n: draw(seed, n) + 0.01,
             "repeats after 256": lambda: lambda seed, n: jnp.tile(draw(seed, 256), n // 256),
             "ignores the key": lambda: lambda seed, n: draw(0, n),
+        },
+    ),
+    "capacitors": (
+        checks.capacitor_mismatch,
+        sar(),
+        {
+            "mismatch x 1.1": sar(mismatch=0.022),
+            "the same relative spread": sar(EvenCapacitors),
+            "offsets of comparators on top": sar(offset=0.004),
+        },
+    ),
+    "own capacitors": (
+        checks.each_converter_has_its_own_capacitors,
+        sar(columns_per_adc=8),
+        {
+            "one draw for all": sar(OneDraw, columns_per_adc=8),
+            "no mismatch": sar(mismatch=None, columns_per_adc=8),
         },
     ),
     "seven bits": (

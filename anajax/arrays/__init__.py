@@ -1,5 +1,8 @@
 """Arrays: what a crossbar of cells and its periphery does, as pure functions over a `Hardware` spec."""
 
+from anajax.arrays.adc import CCO as CCO
+from anajax.arrays.adc import SAR as SAR
+from anajax.arrays.adc import Ramp as Ramp
 from anajax.arrays.circuits.solve import Solution as Solution
 from anajax.arrays.circuits.solve import effective_matrix as effective_matrix
 from anajax.arrays.circuits.solve import solve as solve

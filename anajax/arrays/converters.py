@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -79,7 +82,7 @@ class DAC(Record):
 
 @record
 class ADC(Record):
-    """Output converters of the bit lines.
+    """Output converters of the bit lines, ideal but for their resolution; base of `SAR`, `Ramp` and `CCO`.
 
     Attributes:
       bits: resolution, a real number > 1; `None` is infinite.
@@ -91,8 +94,17 @@ class ADC(Record):
     bound: Array | float = leaf(default=10.0, gt=0)
     asymmetry: Array | float | None = leaf(default=None)
 
-    def __call__(self, y: Array) -> Array:
-        """Return the digital values of currents `y`, any shape, in full-scale weights."""
+    fabricated: ClassVar[dict[str, tuple[int, ...]]] = {}  # scores by name: axes before that of the columns
+
+    def fabricate(self, key: Array, shape: tuple[int, ...]) -> dict[str, Array]:
+        """Return standard scores of the converters of outputs of `shape [..., cols]`; none of ideal ones."""
+        return {
+            name: jax.random.normal(jax.random.fold_in(key, zlib.crc32(name.encode())), (*shape[:-1], *axes, shape[-1]))
+            for name, axes in self.fabricated.items()
+        }
+
+    def __call__(self, y: Array, scores: dict[str, Array] | None = None) -> Array:
+        """Return the digital values of currents `y [..., cols]`, in full-scale weights; `scores` as in `Tile`."""
         return convert(y, self.bits, self.bound)
 
 

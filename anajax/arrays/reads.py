@@ -210,7 +210,7 @@ def _array_mvm(
         x, divisor = x / factor, divisor * factor
     y = _currents(noise, hardware, weights, variance, outputs, x)
     if hardware.adc is not None:
-        y = hardware.adc(y)
+        y = hardware.adc(y, outputs)
     return y * (divisor * scale)
 
 
