@@ -201,3 +201,15 @@ def each_converter_has_its_own_capacitors(adc, key, cols=2400):
     assert np.ptp(stray, axis=1).max() == 0
     own = (stray[:, 0] - stray[:, 0].mean()) / max(stray[:, 0].std(), 1e-9)
     check_moments(own[1:] * own[:-1], 0.0, 1.0, name="product of two converters")
+
+
+def sliced_codes(slices):
+    """Every code of sign and magnitude comes back from its lines, whose values are digits; halves round to even."""
+    top, digit = 2 ** (slices.bits * slices.count) - 1, 2**slices.bits - 1
+    code = np.arange(-top, top + 1)
+    held = np.asarray(slices.split(jnp.asarray(code + 0.4 * (np.abs(code) < top))[None] / top))
+    digits = held.reshape(slices.count, -1) * digit
+    np.testing.assert_allclose(digits, np.rint(digits), atol=1e-5)
+    assert np.abs(digits).max() <= digit + 1e-5
+    weights = 2.0 ** (slices.bits * np.arange(slices.count))
+    np.testing.assert_allclose(weights @ digits, code, atol=1e-3)

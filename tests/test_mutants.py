@@ -10,7 +10,7 @@ import pytest
 from anajax import Hardware, presets
 from anajax._random import read_normal
 from anajax._record import record
-from anajax.arrays import DAC, SAR, Differential, IRDrop, WeightNoise, quantize
+from anajax.arrays import DAC, SAR, Differential, IRDrop, Slices, WeightNoise, quantize
 from anajax.devices import PCM, Polynomial
 from anajax.devices import presets as devices
 
@@ -103,6 +103,32 @@ class EvenCapacitors(SAR):
         units = 2.0 ** jnp.arange(self.bits - 2, -1, -1)
         c = scores["adc_capacitors"][: self.bits - 1] * jnp.sqrt(units)[:, None]
         return super().__call__(y, {**scores, "adc_capacitors": c})
+
+
+@record
+class LinesReversed(Slices):
+    """The most significant slice first."""
+
+    def split(self, weights):
+        held = super().split(weights)
+        return held.reshape(*held.shape[:-1], self.count, -1)[..., ::-1, :].reshape(held.shape)
+
+
+@record
+class Truncated(Slices):
+    """Weights rounded towards zero."""
+
+    def split(self, weights):
+        top = 2 ** (self.bits * self.count) - 1
+        return super().split(jnp.trunc(weights * top - 0.2 * jnp.sign(weights)) / top)
+
+
+@record
+class LowestDigitUnsigned(Slices):
+    def split(self, weights):
+        held = super().split(weights)
+        cols = weights.shape[-1]
+        return held.at[..., :cols].set(jnp.abs(held[..., :cols]))
 
 
 def sar(cls=SAR, **changes):
@@ -246,6 +272,15 @@ TWINS = {
         {
             "one draw for all": sar(OneDraw, columns_per_adc=8),
             "no mismatch": sar(mismatch=None, columns_per_adc=8),
+        },
+    ),
+    "slices": (
+        without_key(checks.sliced_codes),
+        lambda: Slices(bits=2, count=3),
+        {
+            "most significant first": lambda: LinesReversed(bits=2, count=3),
+            "rounds towards zero": lambda: Truncated(bits=2, count=3),
+            "a slice without sign": lambda: LowestDigitUnsigned(bits=2, count=3),
         },
     ),
     "seven bits": (

@@ -10,6 +10,7 @@ from anajax.arrays.converters import ADC, DAC, InputScaling
 from anajax.arrays.mapping import Differential, Mapping
 from anajax.arrays.modifiers import Modifier
 from anajax.arrays.periphery import OutputNoise, ReadVoltage, SShape, WeightNoise
+from anajax.arrays.slices import Slices
 from anajax.arrays.wires import WireModel
 from anajax.devices import Device, Ideal
 
@@ -45,8 +46,9 @@ class Hardware(Record):
     Attributes:
       device: what one cell does.
       mapping: how weights become conductances.
-      array_shape: largest `(rows, cols)` of one array; larger matrices are cut, and their partial sums added
-        in digital. `None` for arrays as large as each matrix.
+      slices: bits of weights on several lines, or `None`.
+      array_shape: largest `(rows, cols)` of one array, in weights; larger matrices are cut, and their partial
+        sums added in digital. `None` for arrays as large as each matrix.
       inputs: digital scaling of the inputs before the DAC, or `None`.
       dac: input converters, or `None`.
       wires: parasitic resistance: `Wires`, solved exactly, `IRDrop`, a published formula, or `None`.
@@ -66,6 +68,7 @@ class Hardware(Record):
 
     device: Device = leaf(default=None)
     mapping: Mapping = leaf(default=None)
+    slices: Slices | None = leaf(default=None)
     array_shape: tuple[int, int] | None = static(default=None)
     inputs: InputScaling | None = leaf(default=None)
     dac: DAC | None = leaf(default=None)
@@ -121,6 +124,7 @@ class Hardware(Record):
 _PARTS = {
     "device": Device,
     "mapping": Mapping,
+    "slices": Slices,
     "inputs": InputScaling,
     "dac": DAC,
     "wires": WireModel,

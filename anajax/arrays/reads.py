@@ -117,7 +117,8 @@ def aware_mvm(
         x = clip_to_range(x, input_range)
     used = fixed[1]
     if hardware.modifier is not None and noise_key is not None:  # inputs see the weights of the forward pass
-        used = join(effective.weights * effective.scale[..., None, :], *weights.shape)
+        used = effective.weights * effective.scale[..., None, :]
+        used = join(used if hardware.slices is None else hardware.slices.total(used), *weights.shape)
     return y + _no_value(x, weights, used)
 
 
@@ -167,6 +168,7 @@ class _Noise(NamedTuple):
 def _arrays_mvm(keys: Array | None, first: Array, hardware: Hardware, effective: Effective, x: Array) -> Array:
     """All arrays of a matrix: inputs `x [n, rows]`, outputs `[n, cols]`; partial sums add in digital."""
     n_rows, n_cols, r, c = effective.weights.shape
+    c = c if hardware.slices is None else c // hardware.slices.outputs
     rows, cols = effective.shape
     x = jnp.pad(x, ((0, 0), (0, n_rows * r - rows)))
 
@@ -200,7 +202,7 @@ def _array_mvm(
     outputs: dict[str, Array],
     x: Array,
 ) -> Array:
-    """One array: inputs `x [n, rows]` already scaled to the DAC's range; outputs `[n, cols]`."""
+    """One array: inputs `x [n, rows]` already scaled to the DAC's range; outputs `[n, cols]`, slices added."""
     divisor = jnp.ones((), x.dtype)
     if isinstance(hardware.inputs, AbsMax):
         divisor = hardware.inputs.ranges(x)
@@ -211,7 +213,8 @@ def _array_mvm(
     y = _currents(noise, hardware, weights, variance, outputs, x)
     if hardware.adc is not None:
         y = hardware.adc(y, outputs)
-    return y * (divisor * scale)
+    y = y * (divisor * scale)
+    return y if hardware.slices is None else hardware.slices.total(y)
 
 
 def _currents(

@@ -47,7 +47,8 @@ class Effective(Record):
     """The arrays as they stand at one time: what the inputs of this evaluation meet.
 
     Attributes:
-      weights: fractions of the window as the terminals see them, through `Wires`, `[n_rows, n_cols, rows, cols]`.
+      weights: fractions of the window as the terminals see them, through `Wires`, `[n_rows, n_cols, rows, cols]`;
+        with digital `Slices`, here and below `cols` counts their lines.
       variance: that a modifier of hardware-aware training adds to each output, per squared input: one number
         for each array, or one for each weight, or `None`.
       scale: digital factor of each column, `[n_rows, n_cols, cols]`.
@@ -75,7 +76,8 @@ def program(key: Array | None, hardware: Hardware, weights: Array) -> Tile:
     """
     weights = _checked_weights(weights)
     n_rows, n_cols, r, c = grid(weights.shape[0], weights.shape[1], hardware.array_shape)
-    shape = (n_rows, n_cols, *hardware.mapping.cells(r, c))
+    lines, c = _widths(hardware, c)
+    shape = (n_rows, n_cols, *hardware.mapping.cells(r, lines))
     life, programming, outputs = (None, None, None) if key is None else jax.random.split(key, 3)
     cells = hardware.device.fabricate(life, shape)
     # the target is computed from the weights at each settling; nobody keeps a copy
@@ -110,6 +112,9 @@ def settle(key: Array | None, hardware: Hardware, tile: Tile, weights: Array, ti
     scale = hardware.mapping.scales(arrays)
     normalised = _checked_fractions(hardware, arrays / scale[..., None, :])
     present = cut(jnp.ones_like(weights), hardware.array_shape)
+    if hardware.slices is not None:
+        normalised, present = hardware.slices.split(normalised), hardware.slices.repeat(present)
+        scale = hardware.slices.scales(scale)
 
     def one(key: Array | None, cells: Cells, w: Array, present: Array) -> tuple[Array, Array]:
         device, mapping = hardware.device, hardware.mapping
@@ -121,10 +126,13 @@ def settle(key: Array | None, hardware: Hardware, tile: Tile, weights: Array, ti
             if hardware.compensation.reference == "programmed":
                 reference = mapping.decode(device, device.conductance(cells, 0.0))
             now = mapping.decode(device, mean)
-            factor = _compensate(hardware.compensation, reference * present, now * present)
-        return _decoded(hardware, g, present), jnp.broadcast_to(factor, w.shape[-1:])
+            reference, now = _seen(hardware, reference * present), _seen(hardware, now * present)
+            factor = _compensate(hardware.compensation, reference, now)
+        frozen = _seen(hardware, _decoded(hardware, g, present))
+        return frozen, jnp.broadcast_to(factor, frozen.shape[-1:])
 
     frozen, factor = _over_grid(one, arrays.shape[:2])(key, tile.cells, normalised, present)
+    present = present[..., : frozen.shape[-1]]
     return Effective(
         weights=frozen,
         scale=scale * factor,
@@ -145,20 +153,27 @@ def unprogrammed(key: Array | None, hardware: Hardware, weights: Array) -> Effec
     arrays = cut(weights, hardware.array_shape)
     scale = hardware.mapping.scales(arrays)
     arrays = _saturated(hardware, arrays / scale[..., None, :])
+    present = cut(jnp.ones_like(weights), hardware.array_shape)
+    if hardware.slices is not None:
+        arrays, present = hardware.slices.split(arrays), hardware.slices.repeat(present)
+        scale = hardware.slices.scales(scale)
     modifier, variance = hardware.modifier, None
     if modifier is not None and key is not None:
         if modifier.per == "step":
             keys = jax.random.split(key, arrays.shape[:2])
             arrays = jax.vmap(jax.vmap(lambda k, w: modifier.modify(k, hardware, w)))(keys, arrays)
-            arrays = arrays * cut(jnp.ones_like(weights), hardware.array_shape)  # no noise on what pads
+            arrays = arrays * present  # no noise on what pads
         else:
             variance = jax.vmap(jax.vmap(lambda w: modifier.std(hardware, w) ** 2))(arrays)
             arrays = modifier.mean(arrays)
     if isinstance(hardware.wires, Wires):
-        present = cut(jnp.ones_like(weights), hardware.array_shape)
         device, encode = hardware.device, hardware.mapping.encode
         wired = _over_grid(lambda _, w, used: _decoded(hardware, encode(device, w), used), arrays.shape[:2])
         arrays = wired(None, arrays, present)
+    if hardware.slices is not None and variance is not None:
+        each = variance if variance.ndim > 2 else jnp.broadcast_to(variance[..., None, None], arrays.shape)
+        variance = _seen(hardware, each, power=2)
+    arrays = _seen(hardware, arrays)
     return Effective(weights=arrays, variance=variance, scale=scale, outputs={}, shape=weights.shape)
 
 
@@ -169,6 +184,17 @@ def _decoded(hardware: Hardware, g: Array, present: Array) -> Array:
         used = jnp.concatenate([present, reference], axis=1)
         g = hardware.wires.settled(g, used)
     return hardware.mapping.decode(hardware.device, g) * present
+
+
+def _widths(hardware: Hardware, cols: int) -> tuple[int, int]:
+    """Return how many lines of weights, and how many outputs, `cols` columns of weights need."""
+    slices = hardware.slices
+    return (cols, cols) if slices is None else (slices.count * cols, slices.outputs * cols)
+
+
+def _seen(hardware: Hardware, weights: Array, power: int = 1) -> Array:
+    """Return the weights that outputs see of those of lines `[..., rows, lines]`; for variances `power` is 2."""
+    return weights if hardware.slices is None else hardware.slices.seen(weights, power)
 
 
 def _compensate(compensation: DriftCompensation, reference: Array, now: Array) -> Array:
@@ -201,12 +227,19 @@ def _checked_weights(weights: Array) -> Array:
 
 def _check_tile(tile: Tile, hardware: Hardware, arrays: Array) -> None:
     n_rows, n_cols, r, c = arrays.shape
-    wanted = (n_rows, n_cols, *hardware.mapping.cells(r, c))
+    lines, outputs = _widths(hardware, c)
+    wanted = (n_rows, n_cols, *hardware.mapping.cells(r, lines))
     for name, score in tile.cells.scores.items():
         if score.shape != wanted:
             raise ValueError(
                 f"tile must have been programmed for these weights and this mapping: cells of shape {wanted};"
                 f" got scores {name!r} of shape {score.shape}"
+            )
+    for name, score in tile.outputs.items():
+        if score.shape[-1] != outputs:
+            raise ValueError(
+                f"tile must have been programmed for these weights and Hardware.slices: {outputs} outputs of an array;"
+                f" got scores {name!r} of {score.shape[-1]}"
             )
     for name in () if hardware.adc is None or not tile.outputs else hardware.adc.fabricated:
         if name not in tile.outputs:
