@@ -213,3 +213,16 @@ def sliced_codes(slices):
     assert np.abs(digits).max() <= digit + 1e-5
     weights = 2.0 ** (slices.bits * np.arange(slices.count))
     np.testing.assert_allclose(weights @ digits, code, atol=1e-3)
+
+
+def streamed_codes(serial):
+    """Pulses have heights of whole digits, and shifted and added they are the inputs as a DAC rounds them."""
+    bound = float(serial.bound)
+    x = jnp.linspace(-1.3 * bound, 1.3 * bound, 2001)
+    pulses = serial.pulses(x[:, None])[..., 0]  # [inputs, pulses]
+    digits = np.asarray(pulses) / bound * (2**serial.pulse_bits - 1)
+    np.testing.assert_allclose(digits, np.rint(digits), atol=1e-5)
+    assert np.abs(digits).max() <= 2**serial.pulse_bits - 1 + 1e-5
+    total = serial.total(pulses.reshape(-1, 1))[:, 0]
+    wanted = arrays.DAC(bits=serial.bits, bound=serial.bound)(None, x)
+    np.testing.assert_allclose(total, wanted, atol=1e-6 * bound)

@@ -10,7 +10,7 @@ import pytest
 from anajax import Hardware, presets
 from anajax._random import read_normal
 from anajax._record import record
-from anajax.arrays import DAC, SAR, Differential, IRDrop, Slices, WeightNoise, quantize
+from anajax.arrays import DAC, SAR, BitSerial, Differential, IRDrop, Slices, WeightNoise, quantize
 from anajax.devices import PCM, Polynomial
 from anajax.devices import presets as devices
 
@@ -129,6 +129,27 @@ class LowestDigitUnsigned(Slices):
         held = super().split(weights)
         cols = weights.shape[-1]
         return held.at[..., :cols].set(jnp.abs(held[..., :cols]))
+
+
+@record
+class TwosComplement(BitSerial):
+    """Bits of negative codes inverted, without the weight of the sign bit that they need."""
+
+    def pulses(self, x):
+        p = super().pulses(x)
+        return jnp.where(x[..., None, :] < 0, self.bound - jnp.abs(p), p)
+
+
+@record
+class PulsesReversed(BitSerial):
+    def pulses(self, x):
+        return super().pulses(x)[..., ::-1, :]
+
+
+@record
+class Unweighted(BitSerial):
+    def total(self, y):
+        return jnp.mean(y.reshape(-1, self.count, y.shape[-1]), axis=1)
 
 
 def sar(cls=SAR, **changes):
@@ -281,6 +302,15 @@ TWINS = {
             "most significant first": lambda: LinesReversed(bits=2, count=3),
             "rounds towards zero": lambda: Truncated(bits=2, count=3),
             "a slice without sign": lambda: LowestDigitUnsigned(bits=2, count=3),
+        },
+    ),
+    "bit-serial inputs": (
+        without_key(checks.streamed_codes),
+        lambda: BitSerial(bits=6),
+        {
+            "two's complement without its sign bit": lambda: TwosComplement(bits=6),
+            "most significant first": lambda: PulsesReversed(bits=6),
+            "pulses of equal weight": lambda: Unweighted(bits=6),
         },
     ),
     "seven bits": (

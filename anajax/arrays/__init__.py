@@ -35,6 +35,7 @@ from anajax.arrays.periphery import WeightNoise as WeightNoise
 from anajax.arrays.reads import aware_mvm as aware_mvm
 from anajax.arrays.reads import mvm as mvm
 from anajax.arrays.reads import read as read
+from anajax.arrays.serial import BitSerial as BitSerial
 from anajax.arrays.slices import Slices as Slices
 from anajax.arrays.tile import Effective as Effective
 from anajax.arrays.tile import Tile as Tile

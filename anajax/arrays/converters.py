@@ -52,7 +52,8 @@ def convert(x: Array, bits: Array | float | None, bound: Array | float) -> Array
     return jnp.clip(x, -bound, bound) if bits is None else quantize(x, step_size(bits, bound), bound)
 
 
-def _asymmetric(x: Array, asymmetry: Array | float | None) -> Array:
+def asymmetric(x: Array, asymmetry: Array | float | None) -> Array:
+    """Multiply negative values by `1 - asymmetry`."""
     return x if asymmetry is None else jnp.where(x < 0, x * (1 - asymmetry), x)
 
 
@@ -77,7 +78,7 @@ class DAC(Record):
         x = convert(x, self.bits, self.bound)
         if self.noise is not None and key is not None:
             x = x + self.noise * read_normal(key, x.shape, x.dtype, first)
-        return _asymmetric(x, self.asymmetry)
+        return asymmetric(x, self.asymmetry)
 
 
 @record

@@ -10,6 +10,7 @@ from anajax.arrays.converters import ADC, DAC, InputScaling
 from anajax.arrays.mapping import Differential, Mapping
 from anajax.arrays.modifiers import Modifier
 from anajax.arrays.periphery import OutputNoise, ReadVoltage, SShape, WeightNoise
+from anajax.arrays.serial import BitSerial
 from anajax.arrays.slices import Slices
 from anajax.arrays.wires import WireModel
 from anajax.devices import Device, Ideal
@@ -108,6 +109,10 @@ class Hardware(Record):
             raise ValueError(f"Hardware.array_shape must be two positive integers or None; got {shape!r}")
         if not isinstance(self.halvings, int) or not 0 <= self.halvings <= 10:
             raise ValueError(f"Hardware.halvings must be an integer from 0 to 10; got {self.halvings!r}")
+        if self.halvings and isinstance(self.dac, BitSerial):
+            raise ValueError(
+                f"Hardware.halvings must be 0 with BitSerial inputs, whose pulses do not shrink; got {self.halvings}"
+            )
         if self.adc is None and (self.halvings or self.nonlinearity is not None):
             raise ValueError(
                 "Hardware.halvings and Hardware.nonlinearity refer to the ADC's bound, and Hardware.adc is None;"

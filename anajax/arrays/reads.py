@@ -19,6 +19,7 @@ from anajax._random import read_normal, split_read
 from anajax.arrays.converters import AbsMax, FixedRange, LearnedRange, clip_to_range, decay_range
 from anajax.arrays.hardware import Hardware
 from anajax.arrays.mapping import join
+from anajax.arrays.serial import BitSerial
 from anajax.arrays.tile import Effective, Tile, settle, unprogrammed
 from anajax.arrays.wires import correction_dot
 
@@ -210,9 +211,17 @@ def _array_mvm(
     if hardware.halvings:
         factor = _halve(noise, hardware, weights, variance, outputs, x)
         x, divisor = x / factor, divisor * factor
+    serial = hardware.dac if isinstance(hardware.dac, BitSerial) else None
+    if serial is not None:
+        x = serial.pulses(x).reshape(-1, x.shape[-1])
+        noise = None if noise is None else noise._replace(first=noise.first * jnp.uint32(serial.count))
     y = _currents(noise, hardware, weights, variance, outputs, x)
+    if serial is not None and serial.add == "analog":
+        y = serial.total(y)
     if hardware.adc is not None:
         y = hardware.adc(y, outputs)
+    if serial is not None and serial.add == "digital":
+        y = serial.total(y)
     y = y * (divisor * scale)
     return y if hardware.slices is None else hardware.slices.total(y)
 

@@ -58,11 +58,10 @@ class Slices(Record):
 
     def split(self, weights: Array) -> Array:
         """Return what the lines hold of weights in [-1, 1]: `[..., count * cols]`, least significant slice first."""
-        bounded = jnp.clip(weights, -1, 1)
-        code = jnp.round(jnp.abs(bounded) * (2 ** (self.bits * self.count) - 1)).astype(jnp.int32)
+        code = jnp.round(jnp.clip(jnp.abs(weights), 0, 1) * (2 ** (self.bits * self.count) - 1)).astype(jnp.int32)
         top = 2**self.bits - 1
         digits = [(code >> (self.bits * k) & top) / top for k in range(self.count)]
-        sign, slope = jnp.sign(weights), bounded - jax.lax.stop_gradient(bounded)  # zero, of derivative 1
+        sign, slope = jnp.sign(weights), weights - jax.lax.stop_gradient(weights)  # zero, of derivative 1
         held = [jax.lax.stop_gradient(sign * d).astype(weights.dtype) + slope for d in digits]
         return jnp.concatenate(held, axis=-1)
 
