@@ -14,6 +14,7 @@ SMALL = {
     "fit_device.py": ["--quick"],
     "memristor_loops.py": ["--quick"],
     "memristor_solvers.py": ["--quick"],
+    "wires.py": ["--quick"],
 }
 
 

@@ -37,6 +37,8 @@ from anajax.arrays.reads import mvm as mvm
 from anajax.arrays.reads import read as read
 from anajax.arrays.serial import BitSerial as BitSerial
 from anajax.arrays.slices import Slices as Slices
+from anajax.arrays.remedies import compensate as compensate
+from anajax.arrays.remedies import row_order as row_order
 from anajax.arrays.tile import Effective as Effective
 from anajax.arrays.tile import Tile as Tile
 from anajax.arrays.tile import program as program

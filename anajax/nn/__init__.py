@@ -15,6 +15,7 @@ from anajax.nn.model import layers as layers
 from anajax.nn.model import program as program
 from anajax.nn.model import split as split
 from anajax.nn.training import clip as clip
+from anajax.nn.training import compensate as compensate
 from anajax.nn.training import init_input_ranges as init_input_ranges
 from anajax.nn.training import recalibrate as recalibrate
 from anajax.nn.training import remap as remap

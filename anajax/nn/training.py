@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from anajax import arrays
 from anajax.arrays import Hardware
 from anajax.nn.analog import Chip, Kernel, OutputScale, Spec
 from anajax.nn.model import Apply, layers
@@ -77,6 +78,32 @@ def remap(params: Any, per: str = "column") -> Any:
         scale.set_value(scale.get_value() * jnp.broadcast_to(peak, w.shape[-1:]))
 
     return _edited(remapped, params)
+
+
+def compensate(apply: Apply, params: Any, hardware: Any, *, steps: int = 50, **kwargs: Any) -> Any:
+    """Choose weights with which every analog layer, through its wires, computes as it should with those of `params`.
+
+    Args:
+      apply: from `split`.
+      params: parameters.
+      hardware: with `wires`; as `apply` takes it.
+      steps: iterations for each matrix; see `anajax.arrays.compensate`.
+      **kwargs: passed on to the model (`rest=` and such).
+
+    Returns:
+      New parameters.
+    """
+    model = apply.merge(params, hardware, **kwargs)
+    for _, layer in layers(model):
+        graphdef, kernel, other = nnx.split(layer, Kernel, ...)
+
+        def matrices(kernel: Any, graphdef: Any = graphdef, other: Any = other) -> Array:
+            return nnx.merge(graphdef, kernel, other).matrices()
+
+        found = [arrays.compensate(layer.hardware.get_value(), w, steps=steps)[0] for w in layer.matrices()]
+        # matrices are a permutation of the kernel, so the transpose is the inverse
+        nnx.update(layer, jax.linear_transpose(matrices, kernel)(jnp.stack(found))[0])
+    return nnx.split(model, nnx.Param, ...)[1]
 
 
 def init_input_ranges(apply: Apply, params: Any, batches: Iterable[Any], alpha: float = 3.0, **kwargs: Any) -> Any:
