@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from anajax import arrays
+from anajax import Hardware, arrays
 from anajax.testing import check_distribution, check_moments
 
 uS = 1e-6
@@ -226,3 +226,20 @@ def streamed_codes(serial):
     total = serial.total(pulses.reshape(-1, 1))[:, 0]
     wanted = arrays.DAC(bits=serial.bits, bound=serial.bound)(None, x)
     np.testing.assert_allclose(total, wanted, atol=1e-6 * bound)
+
+
+def analytic_range(rule, key, n=100_000):
+    """Of normal inputs a fraction 2 Phi(-3) of the widest output lies beyond 3 sigma; false alarm 7e-6."""
+    k_w, k_x = jax.random.split(key)
+    w = jax.random.uniform(k_w, (20, 6), minval=-1.0).at[:, 2].set(0.9)  # the widest
+    noise = arrays.OutputNoise(sigma=1.5)
+    hardware = Hardware(mapping=arrays.Differential(scale_by="none"), output_noise=noise)
+    effective = arrays.unprogrammed(None, hardware, w)
+    mean, std = jnp.linspace(0, 0.2, 20), jnp.linspace(0.5, 1.5, 20)
+    x = mean + std * jax.random.normal(k_x, (n, 20))
+    y = arrays.currents(key, hardware, effective, x)[0, :, 0]
+    bound = rule(hardware, effective, mean, std)
+    beyond = jax.scipy.stats.norm.sf(3.0)
+    found = float(jnp.mean(y[:, 2] > bound))  # of a positive mean: above only
+    assert abs(found - beyond) < 4.5 * np.sqrt(beyond / n), found
+    assert float(jnp.max(jnp.mean(jnp.abs(y) > bound, axis=0))) < 2 * beyond

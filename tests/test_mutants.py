@@ -10,7 +10,7 @@ import pytest
 from anajax import Hardware, presets
 from anajax._random import read_normal
 from anajax._record import record
-from anajax.arrays import DAC, SAR, BitSerial, Differential, IRDrop, Slices, WeightNoise, quantize
+from anajax.arrays import DAC, SAR, Analytic, BitSerial, Differential, IRDrop, Slices, WeightNoise, quantize
 from anajax.devices import PCM, Polynomial
 from anajax.devices import presets as devices
 
@@ -150,6 +150,27 @@ class PulsesReversed(BitSerial):
 class Unweighted(BitSerial):
     def total(self, y):
         return jnp.mean(y.reshape(-1, self.count, y.shape[-1]), axis=1)
+
+
+@record
+class NoMeans(Analytic):
+    def __call__(self, hardware, effective, mean, std, input_range=None):
+        return super().__call__(hardware, effective, 0.0, std, input_range)
+
+
+@record
+class NoOutputNoise(Analytic):
+    def __call__(self, hardware, *args):
+        return super().__call__(hardware.replace(output_noise=None), *args)
+
+
+@record
+class AverageOutput(Analytic):
+    """The range of the average output in the place of the widest."""
+
+    def __call__(self, hardware, effective, mean, std, input_range=None):
+        w = jnp.broadcast_to(jnp.sqrt(jnp.mean(effective.weights**2, -1, keepdims=True)), effective.weights.shape)
+        return super().__call__(hardware, effective.replace(weights=w), mean, std, input_range)
 
 
 def sar(cls=SAR, **changes):
@@ -311,6 +332,16 @@ TWINS = {
             "two's complement without its sign bit": lambda: TwosComplement(bits=6),
             "most significant first": lambda: PulsesReversed(bits=6),
             "pulses of equal weight": lambda: Unweighted(bits=6),
+        },
+    ),
+    "analytic range": (
+        checks.analytic_range,
+        lambda: Analytic(sigmas=3.0),
+        {
+            "sigma x 1.1": lambda: Analytic(sigmas=3.3),
+            "inputs without means": lambda: NoMeans(sigmas=3.0),
+            "no output noise": lambda: NoOutputNoise(sigmas=3.0),
+            "the average output": lambda: AverageOutput(sigmas=3.0),
         },
     ),
     "seven bits": (

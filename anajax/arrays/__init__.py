@@ -3,6 +3,11 @@
 from anajax.arrays.adc import CCO as CCO
 from anajax.arrays.adc import SAR as SAR
 from anajax.arrays.adc import Ramp as Ramp
+from anajax.arrays.calibration import Analytic as Analytic
+from anajax.arrays.calibration import Maximum as Maximum
+from anajax.arrays.calibration import MovingQuantile as MovingQuantile
+from anajax.arrays.calibration import Quantile as Quantile
+from anajax.arrays.calibration import RangeRule as RangeRule
 from anajax.arrays.circuits.solve import Solution as Solution
 from anajax.arrays.circuits.solve import effective_matrix as effective_matrix
 from anajax.arrays.circuits.solve import solve as solve
@@ -33,12 +38,13 @@ from anajax.arrays.periphery import ReadVoltage as ReadVoltage
 from anajax.arrays.periphery import SShape as SShape
 from anajax.arrays.periphery import WeightNoise as WeightNoise
 from anajax.arrays.reads import aware_mvm as aware_mvm
+from anajax.arrays.reads import currents as currents
 from anajax.arrays.reads import mvm as mvm
 from anajax.arrays.reads import read as read
-from anajax.arrays.serial import BitSerial as BitSerial
-from anajax.arrays.slices import Slices as Slices
 from anajax.arrays.remedies import compensate as compensate
 from anajax.arrays.remedies import row_order as row_order
+from anajax.arrays.serial import BitSerial as BitSerial
+from anajax.arrays.slices import Slices as Slices
 from anajax.arrays.tile import Effective as Effective
 from anajax.arrays.tile import Tile as Tile
 from anajax.arrays.tile import program as program

@@ -46,7 +46,54 @@ def mvm(
     Returns:
       Outputs, `[..., cols]`.
     """
-    rows, cols = effective.shape
+    x, flat, input_range = _checked_inputs(hardware, effective, x, input_range)
+    keys = _array_keys(key, effective)
+
+    def block(first: Array, x: Array) -> Array:
+        scaled, divisor = _scale_inputs(hardware, x, input_range)
+        return _arrays_mvm(keys, first, hardware, effective, scaled) * divisor
+
+    return _in_blocks(block, flat).reshape(*x.shape[:-1], effective.shape[1])
+
+
+def currents(
+    key: Array | None,
+    hardware: Hardware,
+    effective: Effective,
+    x: Array,
+    input_range: Array | float | None = None,
+) -> Array:
+    """Return what the ADCs see of inputs: arguments as those of `mvm`, which with the same key converts just these.
+
+    Returns:
+      Currents in full-scale weights, `[n_rows, n, slices, cols]`: by row of arrays; by vector, and with digital
+      `BitSerial` inputs by pulse within it; by line of a digitally sliced weight, or 1.
+    """
+    _, flat, input_range = _checked_inputs(hardware, effective, x, input_range)
+    keys = _array_keys(key, effective)
+    n_rows, n_cols, r, _ = effective.weights.shape
+    scaled = _scale_inputs(hardware, flat, input_range)[0]
+    scaled = jnp.pad(scaled, ((0, 0), (0, n_rows * r - flat.shape[1]))).reshape(-1, n_rows, r)
+
+    def one(index: Array) -> Array:
+        i, j = index // n_cols, index % n_cols
+        weights, variance, outputs = jax.tree.map(
+            lambda a: a[i, j], (effective.weights, effective.variance, effective.outputs)
+        )
+        noise = None if keys is None else _Noise(keys[i, j], jnp.zeros((), jnp.uint32))
+        return _to_adc(noise, hardware, weights, variance, outputs, scaled[:, i])[0]
+
+    y = jax.lax.map(one, jnp.arange(n_rows * n_cols))
+    lines = 1 if hardware.slices is None else hardware.slices.outputs
+    y = y.reshape(n_rows, n_cols, y.shape[1], lines, -1)
+    return jnp.moveaxis(y, 1, 3).reshape(n_rows, y.shape[2], lines, -1)[..., : effective.shape[1]]
+
+
+def _checked_inputs(
+    hardware: Hardware, effective: Effective, x: Array, input_range: Array | float | None
+) -> tuple[Array, Array, Array | float | None]:
+    """Return the inputs as floats, as vectors `[n, rows]`, and their range as it enters the arrays."""
+    rows = effective.shape[0]
     x = _check.floating(x, "x")
     _check.shape(x, "x", "... rows", "weights are [rows, cols], rows are inputs", rows=rows)
     flat = x.reshape(-1, rows)
@@ -56,16 +103,13 @@ def mvm(
         input_range = jnp.asarray(input_range, x.dtype)
         input_range = jnp.maximum(input_range, 0.0)  # a range that training drove below zero lets nothing in
         input_range = decay_range(input_range, flat, hardware.inputs.decay, hardware.inputs.coverage)
+    return x, flat, input_range
 
+
+def _array_keys(key: Array | None, effective: Effective) -> Array | None:
     # threefry once, here: its keys are in memory, while hashed ones would be hashed again for every number drawn
     shape = (*effective.weights.shape[:2], 3)  # of each array: input, weight and output noise
-    keys = None if key is None else jax.random.split(key, shape)
-
-    def block(first: Array, x: Array) -> Array:
-        scaled, divisor = _scale_inputs(hardware, x, input_range)
-        return _arrays_mvm(keys, first, hardware, effective, scaled) * divisor
-
-    return _in_blocks(block, flat).reshape(*x.shape[:-1], cols)
+    return None if key is None else jax.random.split(key, shape)
 
 
 def read(
@@ -204,6 +248,24 @@ def _array_mvm(
     x: Array,
 ) -> Array:
     """One array: inputs `x [n, rows]` already scaled to the DAC's range; outputs `[n, cols]`, slices added."""
+    y, divisor = _to_adc(noise, hardware, weights, variance, outputs, x)
+    if hardware.adc is not None:
+        y = hardware.adc(y, outputs)
+    if isinstance(hardware.dac, BitSerial) and hardware.dac.add == "digital":
+        y = hardware.dac.total(y)
+    y = y * (divisor * scale)
+    return y if hardware.slices is None else hardware.slices.total(y)
+
+
+def _to_adc(
+    noise: _Noise | None,
+    hardware: Hardware,
+    weights: Array,
+    variance: Array | None,
+    outputs: dict[str, Array],
+    x: Array,
+) -> tuple[Array, Array]:
+    """Return what the ADCs of one array convert, `[n, outputs]` or `[n * pulses, outputs]`, and its divisor."""
     divisor = jnp.ones((), x.dtype)
     if isinstance(hardware.inputs, AbsMax):
         divisor = hardware.inputs.ranges(x)
@@ -218,12 +280,7 @@ def _array_mvm(
     y = _currents(noise, hardware, weights, variance, outputs, x)
     if serial is not None and serial.add == "analog":
         y = serial.total(y)
-    if hardware.adc is not None:
-        y = hardware.adc(y, outputs)
-    if serial is not None and serial.add == "digital":
-        y = serial.total(y)
-    y = y * (divisor * scale)
-    return y if hardware.slices is None else hardware.slices.total(y)
+    return y, divisor
 
 
 def _currents(

@@ -8,6 +8,7 @@ from anajax.nn.analog import Kernel as Kernel
 from anajax.nn.analog import Linear as Linear
 from anajax.nn.analog import OutputScale as OutputScale
 from anajax.nn.analog import Spec as Spec
+from anajax.nn.calibration import calibrate_adc as calibrate_adc
 from anajax.nn.model import Apply as Apply
 from anajax.nn.model import ChipState as ChipState
 from anajax.nn.model import convert as convert

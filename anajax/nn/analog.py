@@ -119,14 +119,12 @@ class AnalogLayer:
     def program(self, key: Array | None) -> Tile:
         """Fabricate arrays and program the layer's weights onto them; leaves carry the axis of groups."""
         hardware = self.hardware.get_value()
-        return _over_groups(lambda key, w: arrays.program(key, hardware, w), key, self.matrices())
+        return over_groups(lambda key, w: arrays.program(key, hardware, w), key, self.matrices())
 
     def settle(self, key: Array | None, chip: Tile, time: Array | float) -> Effective:
         """Return the layer's arrays as they stand `time` seconds after programming."""
         hardware = self.hardware.get_value()
-        return _over_groups(
-            lambda key, tile, w: arrays.settle(key, hardware, tile, w, time), key, chip, self.matrices()
-        )
+        return over_groups(lambda key, tile, w: arrays.settle(key, hardware, tile, w, time), key, chip, self.matrices())
 
     def _forward(
         self,
@@ -160,10 +158,10 @@ class AnalogLayer:
                 noise, read = (None, None) if keys is None else keys
                 return arrays.aware_mvm(noise if training else None, read, hardware, w, x, input_range)
 
-            y = _over_groups(multiply, read_key, self.matrices(), x, keys=2)
+            y = over_groups(multiply, read_key, self.matrices(), x, keys=2)
         else:
             effective = self.settle(frozen_key, chip, time) if isinstance(chip, Tile) else chip
-            y = _over_groups(lambda k, e, x: arrays.mvm(k, hardware, e, x, input_range), read_key, effective, x)
+            y = over_groups(lambda k, e, x: arrays.mvm(k, hardware, e, x, input_range), read_key, effective, x)
         y = jnp.moveaxis(y, 0, -2).reshape(*inputs.shape[:-2], -1)
         if self.output_scale is not None:
             y = y * self.output_scale[...]
@@ -322,7 +320,7 @@ class Conv(AnalogLayer, nnx.Conv):
         return patches.reshape(*patches.shape[:-1], self.feature_group_count, -1)
 
 
-def _over_groups(f: Any, key: Array | None, *args: Any, keys: int | None = None) -> Any:
+def over_groups(f: Any, key: Array | None, *args: Any, keys: int | None = None) -> Any:
     """Map `f(key, ...)` over the leading axis of groups, with one key each, or several; one needs no vmap."""
     groups = jax.tree.leaves(args[-1])[0].shape[0]
     if groups == 1:
