@@ -1,4 +1,4 @@
-"""Writes what the device pages show of each preset into a folder: a picture, its coefficients, its numbers.
+"""Writes what the pages show into a folder: a picture of each preset, its coefficients, its numbers; a circuit.
 
 Nothing here is copied by hand: the tables are read off the records. `python docs/generate.py` writes to
 docs/_generated; the Sphinx build does so by itself.
@@ -11,8 +11,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
-from anajax import devices, plot
+from anajax import arrays, devices, plot
 from anajax.devices import _characteristics as characteristics
 from anajax.devices import presets
 from anajax.devices._catalogue import catalogue, rows
@@ -29,7 +30,7 @@ CELLS = 20_000
 
 
 def main(folder: Path) -> None:
-    """Write `NAME.png` and `NAME.md` of every preset."""
+    """Write `NAME.png` and `NAME.md` of every preset, and `crossbar.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)  # what runs takes an instant, its compilation minutes
@@ -39,8 +40,16 @@ def main(folder: Path) -> None:
             page = numbers(spec) if entry.kind == "programmed" else pulses(spec)
             (folder / f"{entry.name}.md").write_text(f"{coefficients(spec)}\n\n{page}\n")
             plot.overview(spec, cells=300).savefig(folder / f"{entry.name}.png", dpi=110)
+        circuit().savefig(folder / "crossbar.png", dpi=110)
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
+
+
+def circuit() -> Figure:
+    """Draw the array of the guide to SPICE."""
+    rng = np.random.default_rng(0)
+    g, v = np.exp(rng.uniform(np.log(1e-5), np.log(1e-3), (6, 8))), rng.uniform(0.0, 0.5, 6)
+    return plot.crossbar(arrays.solve(g, v, arrays.Wires(word_line=20.0, bit_line=20.0, sense=10.0)))
 
 
 def coefficients(spec: devices.Device) -> str:

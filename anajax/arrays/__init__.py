@@ -8,6 +8,7 @@ from anajax.arrays.calibration import Maximum as Maximum
 from anajax.arrays.calibration import MovingQuantile as MovingQuantile
 from anajax.arrays.calibration import Quantile as Quantile
 from anajax.arrays.calibration import RangeRule as RangeRule
+from anajax.arrays.circuits.segments import segment_currents as segment_currents
 from anajax.arrays.circuits.solve import Solution as Solution
 from anajax.arrays.circuits.solve import effective_matrix as effective_matrix
 from anajax.arrays.circuits.solve import solve as solve

@@ -1,5 +1,9 @@
-"""Pictures of devices and studies. Every function returns a matplotlib `Figure`; nothing is shown or saved."""
+"""Pictures of devices, circuits and studies. All functions return a matplotlib `Figure`; none shows or saves it."""
 
+from anajax.plot.circuits import branch_currents as branch_currents
+from anajax.plot.circuits import crossbar as crossbar
+from anajax.plot.circuits import ir_drop as ir_drop
+from anajax.plot.circuits import node_voltages as node_voltages
 from anajax.plot.devices import drift as drift
 from anajax.plot.devices import iv as iv
 from anajax.plot.devices import iv_loop as iv_loop

@@ -37,8 +37,8 @@ def to_spice(
     behavioural source `bcelli_j` where the law is not linear. Absent cells are left out. Nodes that no resistance
     separates are one, with the name of the one nearest to the terminal, `ini` or `outj`.
 
-    ngspice 39 agrees with `solve` in float64 to 1e-12 of the largest current where cells are linear, and to 1e-10
-    elsewhere: of numbers in behavioural sources it reads eleven digits.
+    ngspice 39 agrees with `solve` in float64 to 1e-11 of the largest current where cells are linear, and to 1e-10
+    elsewhere: of numbers in behavioural sources it reads eleven digits. Wires are exact, whatever `wires.method`.
 
     Args:
       g: conductances [S], `[rows, cols]`; 0 where a cell is absent.
