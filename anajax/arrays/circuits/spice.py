@@ -103,10 +103,10 @@ class _Line(NamedTuple):
 
 
 def _lines(wires: Wires, rows: int, cols: int) -> list[_Line]:
-    word, bit = wires.grid(rows, cols)
-    segments, far = np.asarray(word.segment).T[::-1].tolist(), np.asarray(word.far)[::-1].tolist()
+    grid = wires.grid(rows, cols)
+    segments, far = np.asarray(grid.word.segment).T[::-1].tolist(), np.asarray(grid.word.far)[::-1].tolist()
     words = [_line(f"in{i}", [f"w{i}_{j}" for j in range(cols)], segments[i], far[i]) for i in range(rows)]
-    segments, far = np.asarray(bit.segment).T.tolist(), np.asarray(bit.far).tolist()
+    segments, far = np.asarray(grid.bit.segment).T.tolist(), np.asarray(grid.bit.far).tolist()
     down = range(rows)[::-1]  # from the sensed end
     return words + [_line(f"out{j}", [f"b{i}_{j}" for i in down], segments[j], far[j]) for j in range(cols)]
 
