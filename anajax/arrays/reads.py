@@ -18,9 +18,8 @@ from anajax import _check
 from anajax._random import read_normal, split_read
 from anajax.arrays.converters import AbsMax, FixedRange, LearnedRange, clip_to_range, decay_range
 from anajax.arrays.hardware import Hardware
-from anajax.arrays.mapping import join
 from anajax.arrays.serial import BitSerial
-from anajax.arrays.tile import Effective, Tile, settle, unprogrammed
+from anajax.arrays.tile import Effective, Tile, as_matrix, settle, unprogrammed
 from anajax.arrays.wires import correction_dot
 
 _BLOCK = 512  # vectors of one block of an MVM on a CPU
@@ -162,8 +161,7 @@ def aware_mvm(
         x = clip_to_range(x, input_range)
     used = fixed[1]
     if hardware.modifier is not None and noise_key is not None:  # inputs see the weights of the forward pass
-        used = effective.weights * effective.scale[..., None, :]
-        used = join(used if hardware.slices is None else hardware.slices.total(used), *weights.shape)
+        used = as_matrix(hardware, effective)
     return y + _no_value(x, weights, used)
 
 

@@ -13,8 +13,8 @@ from jax.typing import ArrayLike
 
 from anajax import _check
 from anajax.arrays.hardware import Hardware
-from anajax.arrays.mapping import grid, join
-from anajax.arrays.tile import unprogrammed
+from anajax.arrays.mapping import grid
+from anajax.arrays.tile import as_matrix, unprogrammed
 
 
 def row_order(inputs: ArrayLike, array_shape: tuple[int, int] | None = None) -> Array:
@@ -72,8 +72,7 @@ def _compensated(hardware: Hardware, weights: Array, steps: int) -> tuple[Array,
     size = jnp.where(size > 0, size, 1.0)
 
     def seen(w: Array) -> Array:
-        effective = unprogrammed(None, hardware, w)
-        return join(effective.weights * effective.scale[..., None, :], *weights.shape)
+        return as_matrix(hardware, unprogrammed(None, hardware, w))
 
     def loss(w: Array) -> Array:
         return jnp.mean(((seen(w * size) - weights) / size) ** 2)

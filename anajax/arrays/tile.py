@@ -21,7 +21,7 @@ from jax import Array
 from anajax import _check
 from anajax._record import Record, leaf, record, static
 from anajax.arrays.hardware import DriftCompensation, Hardware
-from anajax.arrays.mapping import cut, grid
+from anajax.arrays.mapping import cut, grid, join
 from anajax.arrays.wires import Wires
 from anajax.devices import Cells
 
@@ -175,6 +175,12 @@ def unprogrammed(key: Array | None, hardware: Hardware, weights: Array) -> Effec
         variance = _seen(hardware, each, power=2)
     arrays = _seen(hardware, arrays)
     return Effective(weights=arrays, variance=variance, scale=scale, outputs={}, shape=weights.shape)
+
+
+def as_matrix(hardware: Hardware, effective: Effective) -> Array:
+    """Return the weights that the arrays multiply with, `[rows, cols]`, slices added."""
+    weights = effective.weights * effective.scale[..., None, :]
+    return join(weights if hardware.slices is None else hardware.slices.total(weights), *effective.shape)
 
 
 def _decoded(hardware: Hardware, g: Array, present: Array) -> Array:

@@ -6,7 +6,7 @@ from checks import capacitor_mismatch, each_converter_has_its_own_capacitors, tr
 
 from anajax import Hardware
 from anajax.arrays import ADC, CCO, SAR, Differential, Ramp, mvm, program, read, settle, step_size
-from anajax.testing import check_moments
+from anajax.testing import check_gradients, check_moments
 
 FLAWED = {
     "SAR": SAR(bits=6, bound=2.0, mismatch=0.05, offset=0.02, columns_per_adc=2),
@@ -189,6 +189,14 @@ def test_gradients_of_an_oscillator_reach_every_field(key):
     y = jnp.linspace(0.1, 1.1, 60).reshape(10, 6)
     slopes = jax.grad(lambda adc: jnp.sum(adc(y, scores)))(adc)
     assert all(np.isfinite(s) and s != 0 for s in jax.tree.leaves(slopes))
+
+
+def test_gradients_of_an_oscillator_that_counts_fractions(key):
+    adc = FLAWED["CCO"].replace(bits=None, calibration="array")
+    scores = fabricated(adc, key, 6)
+    y = jnp.linspace(0.1, 1.1, 60).reshape(10, 6)
+    slopes = check_gradients(lambda adc, y, scores: adc(y, scores), adc, y, scores)
+    assert not [name for name, slope in slopes.items() if slope == 0]
 
 
 # --- errors ---------------------------------------------------------------------------------------------

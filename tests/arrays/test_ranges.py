@@ -27,6 +27,7 @@ from anajax.arrays import (
     unprogrammed,
 )
 from anajax.devices import presets as devices
+from anajax.testing import check_gradients
 
 WHOLE = Differential(scale_by="none")
 RULES = {"maximum": Maximum(), "quantile": Quantile(level=0.9), "moving": MovingQuantile(level=0.9, momentum=0.25)}
@@ -115,6 +116,20 @@ def test_analytic_ranges_of_means(x64):
     wanted = max(np.abs(mean[:4] @ w[:4]).max(), np.abs(mean[4:] @ w[4:]).max()) / 2
     np.testing.assert_allclose(Analytic()(hardware, effective, mean, 0.0), wanted, rtol=1e-12)
     np.testing.assert_allclose(Maximum()([currents(None, hardware, effective, mean)]), wanted, rtol=1e-12)
+
+
+def test_analytic_ranges_have_true_gradients(key):
+    hardware = Hardware(
+        mapping=WHOLE, array_shape=(4, 3), output_noise=OutputNoise(sigma=0.3), inputs=FixedRange(range=2.0)
+    )
+    w = jax.random.uniform(key, (7, 3), minval=-1.0)
+
+    def run(rule, sigma, w, mean, std):
+        changed = hardware.replace(**{"output_noise.sigma": sigma})
+        return rule(changed, unprogrammed(None, changed, w), mean, std)
+
+    slopes = check_gradients(run, Analytic(), 0.3, w, jnp.linspace(0.1, 0.4, 7), jnp.linspace(0.5, 1.0, 7))
+    assert not [name for name, slope in slopes.items() if slope == 0]
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -21,6 +21,7 @@ from anajax.arrays import (
     settle,
     unprogrammed,
 )
+from anajax.arrays.tile import as_matrix
 from anajax.devices import Ideal
 from anajax.devices import presets as devices
 from anajax.testing import check_moments
@@ -155,6 +156,16 @@ def test_weight_noise_is_that_of_every_line(key):
     y = mvm(key, hardware, unprogrammed(None, hardware, w), jnp.ones((1, 1))) - 0.6
     std = 0.1 * np.sqrt((3 / 15) ** 2 * (1 / 3) + (12 / 15) ** 2 * (2 / 3))
     check_moments(y, 0.0, std)
+
+
+@pytest.mark.parametrize("add", ["digital", "analog"])
+def test_arrays_stand_for_the_rounded_matrix(add, key):
+    w = jax.random.normal(key, (18, 8))
+    hardware = Hardware(
+        slices=Slices(bits=2, count=2, add=add), array_shape=(7, 3), mapping=Differential(scale_by="array")
+    )
+    effective = unprogrammed(None, hardware, w)
+    np.testing.assert_allclose(as_matrix(hardware, effective), mvm(None, hardware, effective, jnp.eye(18)), atol=1e-6)
 
 
 @pytest.mark.parametrize("add", ["digital", "analog"])
