@@ -114,6 +114,8 @@ class Wires(WireModel):
       sense: in series with the bottom end of each bit line [ohm], a number or `[cols]`.
       far_driver: in series with the right ends [ohm], or `None` where these are open.
       far_sense: in series with the top ends [ohm], or `None` where these are open.
+      select: on-resistance of the select transistor in series with each cell [ohm], which may be zero; the
+        transistors of rows that are at zero volts are off (1T1R). `None`: no transistors, a passive array (1R).
       method: `"exact"`; `"first-order"`, the first term in the resistances, nearly free, good where the wires take
         little; or a number of sweeps, each of which solves all word lines for given bit lines and the reverse.
       layout: how `Hardware` arranges the cells that share a weight: `"separate"`, an array for each of them;
@@ -127,6 +129,7 @@ class Wires(WireModel):
     sense: Array | float = leaf(default=0.0, ge=0)
     far_driver: Array | float | None = leaf(default=None, ge=0)
     far_sense: Array | float | None = leaf(default=None, ge=0)
+    select: Array | float | None = leaf(default=None, ge=0)
     method: str | int = static(default="exact")
     layout: str = static(default="separate", choices=("separate", "columns", "rows"))
 
@@ -135,7 +138,7 @@ class Wires(WireModel):
         sweeps = isinstance(self.method, int) and not isinstance(self.method, bool) and self.method > 0
         if self.method not in ("exact", "first-order") and not sweeps:
             raise ValueError(f"Wires.method must be 'exact', 'first-order', or a number of sweeps; got {self.method!r}")
-        for name in ("word_line", "bit_line", "driver", "sense", "far_driver", "far_sense"):
+        for name in ("word_line", "bit_line", "driver", "sense", "far_driver", "far_sense", "select"):
             if getattr(self, name) is not None:
                 _check.finite(getattr(self, name), f"Wires.{name}")
 
@@ -158,7 +161,8 @@ class Wires(WireModel):
         bit = _segments("bit_line", self.bit_line, "far_sense", self.far_sense, (rows, cols), 0)
         word = _lines("driver", word.T, self.driver, "far_driver", self.far_driver, cols)
         bit = _lines("sense", bit[::-1], self.sense, "far_sense", self.far_sense, rows)
-        return Grid(jax.tree.map(lambda r: r[..., ::-1], word), bit)  # rows count from the sensed end there
+        word = jax.tree.map(lambda r: r[..., ::-1], word)  # rows count from the sensed end there
+        return Grid(word, bit, jnp.asarray(0.0 if self.select is None else self.select, word.segment.dtype))
 
 
 def _segments(name: str, r: Array | float, end: str, far: Array | float | None, shape: tuple, axis: int) -> Array:

@@ -9,7 +9,20 @@ from __future__ import annotations
 import numpy as np
 
 
-def nodal(g, v, word, bit, driver=0.0, sense=0.0, far_driver=None, far_sense=None, sink=0.0, current=None, slope=None):
+def nodal(
+    g,
+    v,
+    word,
+    bit,
+    driver=0.0,
+    sense=0.0,
+    far_driver=None,
+    far_sense=None,
+    sink=0.0,
+    select=0.0,
+    current=None,
+    slope=None,
+):
     """Return `(currents of the bit lines, word nodes, bit nodes)` for one vector of voltages `v [rows]`.
 
     `word` and `bit` are numbers or arrays of one resistance per segment, `[rows, cols (+1)]` and `[rows (+1), cols]`.
@@ -58,21 +71,30 @@ def nodal(g, v, word, bit, driver=0.0, sense=0.0, far_driver=None, far_sense=Non
 
     current = current or (lambda g, v: g * v)
     slope = slope or (lambda g, v: g * np.ones_like(v))
-    top, bottom = np.arange(rows * cols), rows * cols + np.arange(rows * cols)
+    # each cell ends in a node of its own, from which its transistor goes on to the bit line
+    top, inner = np.arange(rows * cols), size + np.arange(rows * cols)
+    through = size + rows * cols + np.arange(rows * cols)
+    bottom, size = rows * cols + np.arange(rows * cols), size + 2 * rows * cols
+    linear, fixed = np.pad(linear, (0, 2 * rows * cols)), np.pad(fixed, (0, 2 * rows * cols))
+    linear[inner, through] += 1
+    linear[bottom, through] -= 1
+    linear[through, inner] += 1
+    linear[through, bottom] -= 1
+    linear[through, through] -= select
     x = np.zeros(size)
 
     def lacking(x):
         out = linear @ x + fixed
-        i = current(g.ravel(), x[top] - x[bottom])
+        i = current(g.ravel(), x[top] - x[inner])
         np.add.at(out, top, i)
-        np.add.at(out, bottom, -i)
+        np.add.at(out, inner, -i)
         return out
 
     for _ in range(200):
         f = lacking(x)
         jacobian = linear.copy()
-        s = slope(g.ravel(), x[top] - x[bottom])
-        for p, q, sign in ((top, top, 1), (top, bottom, -1), (bottom, top, -1), (bottom, bottom, 1)):
+        s = slope(g.ravel(), x[top] - x[inner])
+        for p, q, sign in ((top, top, 1), (top, inner, -1), (inner, top, -1), (inner, inner, 1)):
             np.add.at(jacobian, (p, q), sign * s)
         dx = np.linalg.solve(jacobian, -f)
         share = 1.0

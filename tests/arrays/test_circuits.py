@@ -10,7 +10,7 @@ from nodal import nodal
 
 from anajax.arrays import Wires, effective_matrix, solve
 from anajax.arrays.circuits.linear import solve_linear
-from anajax.devices import conduction
+from anajax.devices import conduction, curves
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -78,6 +78,7 @@ def test_conventions():
 CASES = {
     "single": {},
     "terminals": {"driver": 30.0, "sense": 20.0},
+    "transistors": {"select": 250.0, "driver": 5.0},
     "double": {"far_driver": 5.0, "far_sense": 3.0, "driver": 2.0},
     "double ends of their own": {"far_driver": np.linspace(1, 9, 6), "sense": np.linspace(0, 7, 5), "far_sense": 100.0},
 }
@@ -89,7 +90,7 @@ def compare(g, v, segments, case, law=None, sink=0.0, rtol=1e-9):
     functions = {} if law is None else {"current": jax.jit(law.current), "slope": jax.jit(law.small_signal)}
     currents, top, bottom = nodal(g, v, word, bit, sink=sink, **case, **functions)
     scale = np.abs(currents).max()
-    np.testing.assert_allclose(solution.currents, currents, rtol=rtol, atol=1e-3 * rtol * scale)
+    np.testing.assert_allclose(solution.currents, currents, rtol=rtol, atol=1e-3 * rtol * scale + 1e-18)
     np.testing.assert_allclose(solution.word_voltages, top, rtol=rtol, atol=rtol * np.abs(v).max())
     np.testing.assert_allclose(solution.bit_voltages, bottom, rtol=rtol, atol=rtol * np.abs(v).max())
 
@@ -118,6 +119,24 @@ def test_against_nodal_analysis_for_any_array(seed, absent, word, bit, case):
         for n, r in (("word", word), ("bit", bit))
     ]
     compare(g, v, segments, case, sink=rng.uniform(-0.3, 0.3, 5))
+
+
+@pytest.mark.parametrize("law", ["ohmic", "sinh"])
+def test_transistors_cut_off_rows_at_zero_volts(law):
+    """A row that is off is a row without cells; in a passive array its cells take current from the bit lines."""
+    g, v = array(18, 5, 4, low=1e-4, high=1e-3)
+    v = np.abs(v)
+    v[[1, 3]] = 0.0
+    wires, law = Wires(word_line=20.0, bit_line=20.0, select=0.0), LAWS[law]()
+    gated = solve(g, v, wires, law)
+    np.testing.assert_array_equal(gated.cell_currents[jnp.asarray([1, 3])], 0)
+    without = solve(np.where(v[:, None] == 0, 0, g), v, wires.replace(select=None), law)
+    np.testing.assert_allclose(gated.currents, without.currents, rtol=1e-9)
+    passive = solve(g, v, wires.replace(select=None), law)
+    assert (passive.cell_currents[1] < 0).all()
+    assert (passive.currents < gated.currents).all()
+    with pytest.raises(ValueError, match=r"Wires\.select must be None for an effective matrix"):
+        effective_matrix(g, wires)
 
 
 def test_dead_segments_take_part_of_the_array():
@@ -153,6 +172,13 @@ def test_strong_nonlinearity_from_a_zero_start():
     """sinh(v / 20 mV) at half a volt: slopes rise by 10 orders of magnitude between the start and the solution."""
     g, v = array(7, 12, 12, low=1e-9, high=1e-7)
     compare(g, v, (40.0, 40.0), {}, conduction.Sinh(v_0=0.02), rtol=1e-8)
+
+
+def test_a_law_of_proportional_current_need_not_be_that_of_g():
+    g, v = array(19, 4, 3)
+    double = conduction.Polynomial(coefficients=(curves.Polynomial(coefficients=(0.0, 2.0)),), orders=(1,))
+    wires = Wires(word_line=50.0, bit_line=50.0)
+    np.testing.assert_allclose(solve(g, v, wires, double).currents, solve(2 * g, v, wires).currents, rtol=1e-9)
 
 
 FALLING = {"third": -50.0}  # of a cubic law whose current falls beyond 82 mV
@@ -191,6 +217,7 @@ def derivative(law):
         sense=3.0,
         far_driver=rng.uniform(1, 5, 4),
         far_sense=7.0,
+        select=40.0,
     )
     law = LAWS[law]()
     weights = jax.tree.map(lambda x: rng.normal(size=x.shape), jax.eval_shape(solve, g, v, wires, law))
@@ -245,6 +272,8 @@ def test_effective_matrix_gives_the_currents_of_the_circuit(shape, case):
     """Either side may be the shorter one; by the longer ones more inputs than are solved for at once."""
     g, v = array(13, *shape, high=1e-3, absent=0.1)
     rng = np.random.default_rng(14)
+    if "select" in CASES[case]:
+        pytest.skip("transistors that cut off rows leave no effective matrix")
     case = {k: np.resize(r, shape[0 if "driver" in k else 1]) if np.ndim(r) else r for k, r in CASES[case].items()}
     word = rng.uniform(0, 20, (shape[0], shape[1] + ("far_driver" in case)))
     bit = rng.uniform(0, 20, (shape[0] + ("far_sense" in case), shape[1]))

@@ -32,6 +32,7 @@ WIRES = {
     "double without terminals": {"word_line": 1.0, "bit_line": 2.0, "far_driver": 0.0, "far_sense": 0.0},
     "ideal": {"word_line": 0.0, "bit_line": 0.0},
     "ideal lines": {"word_line": 0.0, "bit_line": 0.0, "driver": 5.0, "sense": 9.0, "far_driver": 4.0},
+    "transistors": {"word_line": 2.0, "bit_line": 3.0, "select": 500.0},
     "ideal words": {"word_line": 0.0, "bit_line": 7.0, "far_sense": 0.0},
 }
 

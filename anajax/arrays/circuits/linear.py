@@ -80,13 +80,15 @@ def in_lanes(f: Callable[[Array], Any], n: int) -> Any:
 
 def sweeps(grid: Grid, g: Array, e: Array, count: int) -> Array:
     """Return y after `count` rounds of solving all word lines for fixed bit lines, and the reverse."""
+    share = 1 / (1 + grid.series * g)
+    g = g * share
     words, bits = load_words(grid, g), load(grid.bit, g)
     u = y = jnp.zeros_like(e)
     for _ in range(count):
         y = words.voltages(e - u)
         rise = drops(bits, g * (y + u))
         y, u = y + u - rise, rise
-    return y
+    return share * y
 
 
 def _refined(law: Callable[[Array], Array], inverse: Inverse, e: Array, tolerance: float) -> tuple[Array, Report]:
@@ -133,8 +135,9 @@ def conjugate_gradients(grid: Grid, g: Array, limit: int) -> Inverse:
     What belongs to the preconditioner is carried along with each search direction, so that B is never applied:
     its entries grow without bound as segments vanish.
     """
-    words = load_words(grid, g)
-    bits = load(grid.bit, g)
+    share = 1 / (1 + grid.series * g)  # of the voltage across a cell and what is in series with it
+    g = g * share
+    words, bits = load_words(grid, g), load(grid.bit, g)
 
     def inverse(e: Array, tolerance: float) -> tuple[Array, Array]:
         size = largest(e)
@@ -162,7 +165,7 @@ def conjugate_gradients(grid: Grid, g: Array, limit: int) -> Inverse:
         none = jnp.zeros(e.shape[-1:], jnp.int32)
         start = (jnp.zeros((), jnp.int32), size > 0, none, y, r, z, z, r, jnp.sum(r * z, (0, 1)))
         _, _, iterations, y, *_ = jax.lax.while_loop(going, step, start)
-        return y, iterations
+        return share * y, iterations
 
     return inverse
 

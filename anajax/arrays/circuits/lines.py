@@ -66,19 +66,21 @@ class Grid(NamedTuple):
     """The wires of one array: word lines `[cols, rows]`, bit lines `[rows, cols]`, both from their terminals.
 
     Fields over the cells are `[rows, cols, n]`, rows counted from the sensed end of the bit lines, for `n` inputs.
+    `series` is in series with each cell [ohm].
     """
 
     word: Lines
     bit: Lines
+    series: Array
 
     @property
     def transposed(self) -> Grid:
         """The array with the directions exchanged: fields are `[cols, rows, n]`."""
-        return Grid(self.bit, self.word)
+        return Grid(self.bit, self.word, self.series)
 
     def drop(self, i: Array) -> Array:
-        """Return the voltage [V] that currents `i` [A] through the cells lose in the wires on their way."""
-        return self.word_drop(i) + self.bit_drop(i)
+        """Return the voltage [V] that currents `i` [A] through the cells lose on their way."""
+        return self.word_drop(i) + self.bit_drop(i) + self.series * i
 
     def word_drop(self, i: Array) -> Array:
         """Return the part of it that the word lines take."""

@@ -19,8 +19,9 @@ from anajax.arrays.circuits.linear import Report, accepted, conjugate_gradients,
 from anajax.arrays.circuits.lines import Grid
 from anajax.devices.conduction import Conduction, Scores
 
-#: a law, the conductance of each cell [rows, cols, n or 1] [S], and the scores of the cells in the same shape
-Cells: TypeAlias = tuple[Conduction, Array, Scores | None]
+#: a law, the conductance of each cell [rows, cols, n or 1] [S], the scores of the cells in the same shape, and 1 for
+#: cells whose transistor is on, 0 for others, in a shape that broadcasts
+Cells: TypeAlias = tuple[Conduction, Array, Scores | None, Array]
 
 _HALVINGS = 40
 _STEP_ACCURACY = 1e-3  # of the linear solve within a step: each step gains three digits at the end
@@ -36,7 +37,7 @@ def solve_nonlinear(grid: Grid, cells: Cells, e: Array, tolerance: float, limit:
     size = jnp.where(size > 0, size, 1.0)
 
     def missing(y: Array) -> Array:
-        return e - y - grid.drop(_current(cells, y))
+        return e - y - grid.drop(current(cells, y))
 
     def unsolved(lacks: Array) -> Array:
         return ~(largest(lacks) <= tolerance * size)  # NaN is unsolved
@@ -47,8 +48,7 @@ def solve_nonlinear(grid: Grid, cells: Cells, e: Array, tolerance: float, limit:
 
     def step(carry: tuple) -> tuple:
         count, y, lacks, iterations, stuck = carry
-        conduction, g, scores = cells
-        slope = jnp.maximum(conduction.small_signal(g, y, scores), 0.0)
+        slope = jnp.maximum(_slope(cells, y), 0.0)
         direction, _ = conjugate_gradients(grid, jnp.broadcast_to(slope, y.shape), limit)(lacks, _STEP_ACCURACY)
         active = unsolved(lacks) & ~stuck
         moved, left, fell = _damped(missing, y, direction, lacks, active)
@@ -67,19 +67,24 @@ def _solve_nonlinear_jvp(tolerance: float, limit: int, primals: tuple, tangents:
     y, report = solve_nonlinear(grid, cells, e, tolerance, limit)
 
     def lacking(grid: Grid, cells: Cells, e: Array) -> Array:
-        return e - grid.drop(_current(cells, y))
+        return e - grid.drop(current(cells, y))
 
     lacks = jax.jvp(lacking, primals, tangents)[1]
-    conduction, g, scores = cells
-    slope = jnp.broadcast_to(conduction.small_signal(g, y, scores), y.shape)
+    slope = jnp.broadcast_to(_slope(cells, y), y.shape)
     dy, _ = solve_linear(grid, slope, lacks, tolerance, limit)
     still = Report(cast(Array, np.zeros(report.iterations.shape, jax.dtypes.float0)), jnp.zeros_like(report.residual))
     return (y, report), (dy, still)
 
 
-def _current(cells: Cells, y: Array) -> Array:
-    conduction, g, scores = cells
-    return conduction.current(g, y, scores)
+def current(cells: Cells, y: Array) -> Array:
+    """Return the currents [A] of cells at `y` [V]."""
+    conduction, g, scores, on = cells
+    return on * conduction.current(g, y, scores)
+
+
+def _slope(cells: Cells, y: Array) -> Array:
+    conduction, g, scores, on = cells
+    return on * conduction.small_signal(g, y, scores)
 
 
 def _damped(

@@ -17,8 +17,8 @@ from anajax import _check
 from anajax._record import Record, leaf, record, static
 from anajax.arrays.circuits.linear import Report, in_lanes, solve_linear, sweeps, unsolved
 from anajax.arrays.circuits.lines import Grid
-from anajax.arrays.circuits.newton import solve_nonlinear
-from anajax.devices.conduction import Conduction, Scores
+from anajax.arrays.circuits.newton import current, solve_nonlinear
+from anajax.devices.conduction import Conduction, Ohmic, Scores
 
 if TYPE_CHECKING:
     from anajax.arrays.wires import Wires
@@ -57,7 +57,7 @@ class Solution(Record):
 
     @property
     def cell_voltages(self) -> Array:
-        """Voltages across the cells [V], `[..., rows, cols]`."""
+        """Voltages from word line to bit line [V], across cells with their transistors, `[..., rows, cols]`."""
         return self.word_voltages - self.bit_voltages
 
 
@@ -104,10 +104,12 @@ def solve(
         (cells, drive, sink), wires, conduction, scores = jax.tree.map(lambda a: jnp.asarray(a, wanted), arguments)
         _check_arguments(cells, drive, sink, scores)
         grid = wires.grid(*cells.shape)  # here, where values are known and can be checked
-        if not (conduction is None or conduction.linear or isinstance(wires.method, str)):
+        law = Ohmic() if conduction is None else conduction
+        if not (law.linear or isinstance(wires.method, str)):
             raise ValueError(f"Wires.method={wires.method}, sweeps, is for ohmic cells; got {conduction}")
         limit = (tolerance or TOLERANCE[wanted]) if wires.method == "exact" else math.inf
-        return _checked(_solve(grid, cells, drive, sink, conduction, scores, wires.method, limit))
+        gated = wires.select is not None
+        return _checked(_solve(grid, cells, drive, sink, law, scores, gated, wires.method, limit))
 
 
 def effective_matrix(g: ArrayLike, wires: Wires, *, dtype: Any = None, tolerance: float | None = None) -> Array:
@@ -126,6 +128,10 @@ def effective_matrix(g: ArrayLike, wires: Wires, *, dtype: Any = None, tolerance
     with jax.enable_x64(True) if wanted == "float64" else contextlib.nullcontext():
         cells, wires = jax.tree.map(lambda a: jnp.asarray(a, wanted), (g, wires))
         _check_arguments(cells, jnp.zeros(cells.shape[:1]), jnp.zeros(()), None)
+        if wires.select is not None:
+            raise ValueError(
+                "Wires.select must be None for an effective matrix: transistors cut off rows at zero volts"
+            )
         matrix = matrix_of(wires, cells, tolerance or TOLERANCE[wanted])
         if _check.is_concrete(matrix) and not bool(jnp.all(jnp.isfinite(matrix))):
             raise FloatingPointError(f"the circuit was not solved to a residual of {tolerance or TOLERANCE[wanted]:g}")
@@ -161,14 +167,15 @@ def _voltages(grid: Grid, g: Array, e: Array, method: str | int, tolerance: floa
     return y, unsolved(e, y, grid.drop(g * y))
 
 
-@functools.partial(jax.jit, static_argnames=("method", "tolerance"))
+@functools.partial(jax.jit, static_argnames=("gated", "method", "tolerance"))
 def _solve(
     grid: Grid,
     g: Array,
     v: Array,
     bit_voltage: Array,
-    conduction: Conduction | None,
+    conduction: Conduction,
     scores: Scores | None,
+    gated: bool,
     method: str | int,
     tolerance: float,
 ) -> Solution:
@@ -176,19 +183,22 @@ def _solve(
     lead = v.shape[:-1]
     drive = v.reshape(-1, rows).T[::-1, None, :]  # rows from the sensed end, [rows, 1, n]
     sink = jnp.broadcast_to(bit_voltage, (cols,))[None, :, None]
-    cells = conduction, g[::-1, :, None], jax.tree.map(lambda s: s[::-1, :, None], scores)
+    g, scores = jax.tree.map(lambda a: a[::-1, :, None], (g, scores))
 
     def some(inputs: Array) -> tuple[Array, Report]:
         e = jnp.broadcast_to(drive[..., inputs] - sink, (rows, cols, inputs.shape[0]))
-        if conduction is None or conduction.linear:
-            y, report = _voltages(grid, cells[1], e, method, tolerance)
-            return cells[1] * y, report
-        if method == "exact":
+        on = (drive[..., inputs] != 0).astype(g.dtype) if gated else jnp.ones((), g.dtype)
+        cells = conduction, g, scores, on
+        if conduction.linear:
+            y, report = _voltages(
+                grid, on * conduction.small_signal(g, jnp.zeros_like(g), scores), e, method, tolerance
+            )
+        elif method == "exact":
             y, report = solve_nonlinear(grid, cells, e, tolerance, _ITERATIONS)
         else:
-            y = e - grid.drop(conduction.current(cells[1], e, cells[2]))
-            report = unsolved(e, y, grid.drop(conduction.current(cells[1], y, cells[2])))
-        return conduction.current(cells[1], y, cells[2]), report
+            y = e - grid.drop(current(cells, e))
+            report = unsolved(e, y, grid.drop(current(cells, y)))
+        return current(cells, y), report
 
     i, report = in_lanes(some, drive.shape[-1])
     word, bit = drive - grid.word_drop(i), sink + grid.bit_drop(i)

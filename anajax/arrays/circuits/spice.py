@@ -34,8 +34,9 @@ def to_spice(
 
     The circuit is that of `solve`. The current out of bit line j is that through the source `voutj`, `i(voutj)` [A];
     word line i is driven by `vini`. Cell (i, j) is `celli_j` between the nodes `wi_j` and `bi_j`: a resistor, or a
-    behavioural source `bcelli_j` where the law is not linear. Absent cells are left out. Nodes that no resistance
-    separates are one, with the name of the one nearest to the terminal, `ini` or `outj`.
+    behavioural source `bcelli_j` where the law is not linear. Absent cells are left out, and those of transistors
+    that are off; node `si_j` is between a transistor and its cell. Nodes that no resistance separates are one, with
+    the name of the one nearest to the terminal, `ini` or `outj`.
 
     ngspice 39 agrees with `solve` in float64 to 1e-11 of the largest current where cells are linear, and to 1e-10
     elsewhere: of numbers in behavioural sources it reads eleven digits. Wires are exact, whatever `wires.method`.
@@ -73,7 +74,9 @@ def to_spice(
         rows, cols = cells.shape
         sink = jnp.broadcast_to(sink, (cols,))
         lines = _lines(wires, rows, cols)
-        elements = _cells(law, cells, scores, {node: at for line in lines for node, at in line.nodes.items()})
+        nodes = {node: at for line in lines for node, at in line.nodes.items()}
+        there = cells > 0 if wires.select is None else (cells > 0) & (drive != 0)[:, None]
+        elements = _cells(law, cells, scores, np.asarray(there), float(wires.select or 0.0), nodes)
         volts = jnp.maximum(jnp.abs(drive).max(), jnp.abs(sink).max())
         amps = jnp.abs(law.current(cells, drive[:, None] - sink, scores)).max()
     return "\n".join(
@@ -124,8 +127,10 @@ def _line(terminal: str, nodes: list[str], segments: list[float], far: float) ->
     return _Line(resistors, where)
 
 
-def _cells(law: Conduction, g: Array, scores: Scores | None, nodes: dict[str, str]) -> list[str]:
-    """Return the elements of the cells that are there, each between its two nodes."""
+def _cells(
+    law: Conduction, g: Array, scores: Scores | None, there: np.ndarray, select: float, nodes: dict[str, str]
+) -> list[str]:
+    """Return the elements of the cells that are there, each between its two nodes, with `select` [ohm] in series."""
     if law.linear:
         kind, expression, numbers = "rcell", "{r}", {"r": 1 / law.small_signal(g, 0.0, scores)}
     else:
@@ -134,13 +139,15 @@ def _cells(law: Conduction, g: Array, scores: Scores | None, nodes: dict[str, st
     owner = f"{type(law).__name__}.spice()"
     if missing := {name for _, name, *_ in string.Formatter().parse(expression) if name} - {"v", *numbers}:
         raise ValueError(f"{owner} must give each number that {expression!r} names; {sorted(missing)} are missing")
-    there = np.asarray(g) > 0
     table = {name: np.broadcast_to(np.asarray(x), there.shape) for name, x in numbers.items()}
     for name, x in table.items():
         _check.finite(x[there], f"{owner}[{name!r}]")
     elements = []
     for i, j in np.argwhere(there):
         a, b = nodes[f"w{i}_{j}"], nodes[f"b{i}_{j}"]
+        if select > 0:
+            elements.append(f"rselect{i}_{j} {a} s{i}_{j} {select}")
+            a = f"s{i}_{j}"
         current = expression.format(v=f"v({a},{b})", **{name: float(x[i, j]) for name, x in table.items()})
         elements.append(f"{kind}{i}_{j} {a} {b} {current}")
     return elements
