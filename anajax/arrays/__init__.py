@@ -9,6 +9,9 @@ from anajax.arrays.calibration import MovingQuantile as MovingQuantile
 from anajax.arrays.calibration import Quantile as Quantile
 from anajax.arrays.calibration import RangeRule as RangeRule
 from anajax.arrays.circuits.segments import segment_currents as segment_currents
+from anajax.arrays.circuits.selection import ByState as ByState
+from anajax.arrays.circuits.selection import half_select as half_select
+from anajax.arrays.circuits.selection import write_pulse as write_pulse
 from anajax.arrays.circuits.solve import Solution as Solution
 from anajax.arrays.circuits.solve import effective_matrix as effective_matrix
 from anajax.arrays.circuits.solve import solve as solve

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jax import Array
 
 from anajax import _check
 from anajax._record import Record, leaf, record, static
@@ -12,8 +13,9 @@ from anajax.arrays.modifiers import Modifier
 from anajax.arrays.periphery import OutputNoise, ReadVoltage, SShape, WeightNoise
 from anajax.arrays.serial import BitSerial
 from anajax.arrays.slices import Slices
-from anajax.arrays.wires import WireModel
+from anajax.arrays.wires import WireModel, Wires
 from anajax.devices import Device, Ideal
+from anajax.devices.conduction import Conduction
 
 
 @record
@@ -53,6 +55,9 @@ class Hardware(Record):
       inputs: digital scaling of the inputs before the DAC, or `None`.
       dac: input converters, or `None`.
       wires: parasitic resistance: `Wires`, solved exactly, `IRDrop`, a published formula, or `None`.
+      conduction: law of the current of a cell, or `None` for Ohm's; of the mean cell, without scores. Where it is not
+        linear, every input is solved for on its own: tens to thousands of times the cost of a matrix product.
+      v_read: voltage of an input of 1 [V]; needed where a law, or transistors of `Wires`, have to know.
       read_voltage: offsets and series resistance, or `None`.
       weight_noise: short-term noise of the weights, or `None`.
       nonlinearity: S-shape of the outputs, or `None`.
@@ -74,6 +79,8 @@ class Hardware(Record):
     inputs: InputScaling | None = leaf(default=None)
     dac: DAC | None = leaf(default=None)
     wires: WireModel | None = leaf(default=None)
+    conduction: Conduction | None = leaf(default=None)
+    v_read: Array | float | None = leaf(default=None, gt=0)
     read_voltage: ReadVoltage | None = leaf(default=None)
     weight_noise: WeightNoise | None = leaf(default=None)
     nonlinearity: SShape | None = leaf(default=None)
@@ -119,6 +126,22 @@ class Hardware(Record):
                 " give it an ADC (bits=None converts without rounding)"
             )
 
+        if self.cell_by_cell and self.v_read is None:
+            raise ValueError(
+                "Hardware.v_read must be the voltage of an input of 1 where currents depend on it; got None"
+            )
+        if isinstance(self.wires, Wires) and self.wires.layout == "rows" and self.mapping.cells(1, 1)[0] != 2:
+            raise ValueError(
+                "Wires.layout='rows' subtracts two cells on one bit line: Hardware.mapping must have two cells for each"
+                f" weight; got {self.mapping}"
+            )
+
+    @property
+    def cell_by_cell(self) -> bool:
+        """Whether the currents of an array are not a matrix product with its inputs."""
+        gated = isinstance(self.wires, Wires) and self.wires.select is not None
+        return gated or (self.conduction is not None and not self.conduction.linear)
+
     @property
     def noisy(self) -> bool:
         """Whether a read of an array needs a random key."""
@@ -133,6 +156,7 @@ _PARTS = {
     "inputs": InputScaling,
     "dac": DAC,
     "wires": WireModel,
+    "conduction": Conduction,
     "read_voltage": ReadVoltage,
     "weight_noise": WeightNoise,
     "nonlinearity": SShape,

@@ -20,7 +20,8 @@ from anajax.arrays.converters import AbsMax, FixedRange, LearnedRange, clip_to_r
 from anajax.arrays.hardware import Hardware
 from anajax.arrays.serial import BitSerial
 from anajax.arrays.tile import Effective, Tile, as_matrix, settle, unprogrammed
-from anajax.arrays.wires import correction_dot
+from anajax.arrays.wires import WireModel, correction_dot
+from anajax.devices.conduction import Ohmic
 
 _BLOCK = 512  # vectors of one block of an MVM on a CPU
 _UNROLLED = 16  # arrays of one matrix that are unrolled in the program; more are looped over
@@ -76,11 +77,9 @@ def currents(
 
     def one(index: Array) -> Array:
         i, j = index // n_cols, index % n_cols
-        weights, variance, outputs = jax.tree.map(
-            lambda a: a[i, j], (effective.weights, effective.variance, effective.outputs)
-        )
+        matrix, outputs = jax.tree.map(lambda a: a[i, j], (_matrix(effective), effective.outputs))
         noise = None if keys is None else _Noise(keys[i, j], jnp.zeros((), jnp.uint32))
-        return _to_adc(noise, hardware, weights, variance, outputs, scaled[:, i])[0]
+        return _to_adc(noise, hardware, matrix, outputs, scaled[:, i])[0]
 
     y = jax.lax.map(one, jnp.arange(n_rows * n_cols))
     lines = 1 if hardware.slices is None else hardware.slices.outputs
@@ -198,6 +197,28 @@ def _in_blocks(f: Callable[[Array, Array], Array], x: Array) -> Array:
     return y.reshape(count * size, -1)[:n]
 
 
+class _Matrix(NamedTuple):
+    """What one array multiplies with: see `Effective`."""
+
+    weights: Array
+    variance: Array | None
+    cells: Array | None
+
+
+def _matrix(effective: Effective) -> _Matrix:
+    return _Matrix(effective.weights, effective.variance, effective.cells)
+
+
+def _cell_by_cell(hardware: Hardware, cells: Array, x: Array) -> Array:
+    """Return the outputs of one array whose currents are not a matrix product: a circuit for every input."""
+    assert hardware.v_read is not None  # Hardware.check
+    law = Ohmic() if hardware.conduction is None else hardware.conduction
+    wires = WireModel() if hardware.wires is None else hardware.wires
+    i = wires.currents(law, cells, hardware.v_read * x) / hardware.v_read  # [n, cells, lines] S
+    y = jax.vmap(lambda i: hardware.mapping.decode(hardware.device, i[:, None])[0])(i)
+    return y if hardware.slices is None else hardware.slices.seen(y)
+
+
 class _Noise(NamedTuple):
     """What one array draws from: keys of input, weight and output noise, and the index of its first vector."""
 
@@ -216,13 +237,11 @@ def _arrays_mvm(keys: Array | None, first: Array, hardware: Hardware, effective:
     x = jnp.pad(x, ((0, 0), (0, n_rows * r - rows)))
 
     def one(i: int | Array, j: int | Array) -> Array:
-        part = jax.tree.map(
-            lambda a: a[i, j], (effective.weights, effective.variance, effective.scale, effective.outputs)
-        )
+        parts = (_matrix(effective), effective.scale, effective.outputs)
+        matrix, scale, outputs = jax.tree.map(lambda a: a[i, j], parts)
         block = jax.lax.dynamic_slice_in_dim(x, i * r, r, axis=1)
-        weights, variance, scale, outputs = part
         noise = None if keys is None else _Noise(keys[i, j], first)
-        return _array_mvm(noise, hardware, weights, variance, scale, outputs, block)
+        return _array_mvm(noise, hardware, matrix, scale, outputs, block)
 
     if n_rows * n_cols <= _UNROLLED:  # separate matrix products are twice as fast as a batched one on a CPU
         columns = [functools.reduce(jnp.add, [one(i, j) for i in range(n_rows)]) for j in range(n_cols)]
@@ -239,14 +258,13 @@ def _arrays_mvm(keys: Array | None, first: Array, hardware: Hardware, effective:
 def _array_mvm(
     noise: _Noise | None,
     hardware: Hardware,
-    weights: Array,
-    variance: Array | None,
+    matrix: _Matrix,
     scale: Array,
     outputs: dict[str, Array],
     x: Array,
 ) -> Array:
     """One array: inputs `x [n, rows]` already scaled to the DAC's range; outputs `[n, cols]`, slices added."""
-    y, divisor = _to_adc(noise, hardware, weights, variance, outputs, x)
+    y, divisor = _to_adc(noise, hardware, matrix, outputs, x)
     if hardware.adc is not None:
         y = hardware.adc(y, outputs)
     if isinstance(hardware.dac, BitSerial) and hardware.dac.add == "digital":
@@ -258,8 +276,7 @@ def _array_mvm(
 def _to_adc(
     noise: _Noise | None,
     hardware: Hardware,
-    weights: Array,
-    variance: Array | None,
+    matrix: _Matrix,
     outputs: dict[str, Array],
     x: Array,
 ) -> tuple[Array, Array]:
@@ -269,13 +286,13 @@ def _to_adc(
         divisor = hardware.inputs.ranges(x)
         x = x / jnp.where(divisor > 0, divisor, 1.0)  # a vector of zeros reads as exactly zero
     if hardware.halvings:
-        factor = _halve(noise, hardware, weights, variance, outputs, x)
+        factor = _halve(noise, hardware, matrix, outputs, x)
         x, divisor = x / factor, divisor * factor
     serial = hardware.dac if isinstance(hardware.dac, BitSerial) else None
     if serial is not None:
         x = serial.pulses(x).reshape(-1, x.shape[-1])
         noise = None if noise is None else noise._replace(first=noise.first * jnp.uint32(serial.count))
-    y = _currents(noise, hardware, weights, variance, outputs, x)
+    y = _currents(noise, hardware, matrix, outputs, x)
     if serial is not None and serial.add == "analog":
         y = serial.total(y)
     return y, divisor
@@ -284,21 +301,21 @@ def _to_adc(
 def _currents(
     noise: _Noise | None,
     hardware: Hardware,
-    weights: Array,
-    variance: Array | None,
+    matrix: _Matrix,
     outputs: dict[str, Array],
     x: Array,
 ) -> Array:
     """Return what the ADC sees, in full-scale weights."""
     if hardware.dac is not None:
         x = hardware.dac(None if noise is None else noise.keys[0], x, 0 if noise is None else noise.first)
-    y = x @ weights
+    weights = matrix.weights
+    y = x @ weights if matrix.cells is None else _cell_by_cell(hardware, matrix.cells, x)
     if hardware.wires is not None:
         y = hardware.wires(weights, x, y)
     if hardware.read_voltage is not None:
         y = hardware.read_voltage(x, y, outputs.get("read_voltage", 0.0))
 
-    spread = None if noise is None else _weight_noise(hardware, weights, variance, x)  # variance not yet added
+    spread = None if noise is None else _weight_noise(hardware, weights, matrix.variance, x)  # variance not yet added
     shaped = hardware.nonlinearity is not None or (hardware.adc is not None and hardware.adc.asymmetry is not None)
     if shaped:
         if noise is not None and spread is not None:
@@ -322,15 +339,15 @@ def _shape_outputs(hardware: Hardware, outputs: dict[str, Array], y: Array) -> A
     return y if asymmetry is None else jnp.where(y < 0, y * (1 - asymmetry), y)
 
 
-def _halve(noise, hardware, weights, variance, outputs, x):
+def _halve(noise, hardware, matrix, outputs, x):
     """Bound management: the power of two, for each input vector `[n, 1]`, at which no output is out of bound.
 
     Searches with the noise of the read that follows, so that what was accepted is what is read.
     """
-    fixed = jax.lax.stop_gradient((hardware, weights, variance, outputs, x))
+    fixed = jax.lax.stop_gradient((hardware, matrix, outputs, x))
 
     def too_large(factor: Array) -> Array:
-        y = _currents(noise, *fixed[:4], fixed[4] / factor)
+        y = _currents(noise, *fixed[:3], fixed[3] / factor)
         return jnp.any(jnp.abs(y) > fixed[0].adc.bound, axis=-1, keepdims=True)
 
     def again(carry: tuple[Array, Array]) -> Array:

@@ -51,6 +51,8 @@ class Effective(Record):
         with digital `Slices`, here and below `cols` counts their lines.
       variance: that a modifier of hardware-aware training adds to each output, per squared input: one number
         for each array, or one for each weight, or `None`.
+      cells: conductances [S], `[n_rows, n_cols, cells, rows, lines]`, where currents are not a matrix product (see
+        `Hardware.cell_by_cell`); `weights` are then those without wires.
       scale: digital factor of each column, `[n_rows, n_cols, cols]`.
       outputs: scores of the outputs, as in `Tile`.
       shape: `(rows, cols)` of the whole matrix.
@@ -58,6 +60,7 @@ class Effective(Record):
 
     weights: Array = leaf()
     variance: Array | None = leaf(default=None)
+    cells: Array | None = leaf(default=None)
     scale: Array = leaf()
     outputs: dict[str, Array] = leaf()
     shape: tuple[int, ...] = static()
@@ -116,7 +119,7 @@ def settle(key: Array | None, hardware: Hardware, tile: Tile, weights: Array, ti
         normalised, present = hardware.slices.split(normalised), hardware.slices.repeat(present)
         scale = hardware.slices.scales(scale)
 
-    def one(key: Array | None, cells: Cells, w: Array, present: Array) -> tuple[Array, Array]:
+    def one(key: Array | None, cells: Cells, w: Array, present: Array) -> tuple[Array, Array | None, Array]:
         device, mapping = hardware.device, hardware.mapping
         cells = cells.aimed(mapping.encode(device, w))
         mean, g = device.conductance(cells, time), device.read(key, cells, time)
@@ -128,13 +131,15 @@ def settle(key: Array | None, hardware: Hardware, tile: Tile, weights: Array, ti
             now = mapping.decode(device, mean)
             reference, now = _seen(hardware, reference * present), _seen(hardware, now * present)
             factor = _compensate(hardware.compensation, reference, now)
-        frozen = _seen(hardware, _decoded(hardware, g, present))
-        return frozen, jnp.broadcast_to(factor, frozen.shape[-1:])
+        w, g = _read_through(hardware, g, present)
+        frozen = _seen(hardware, w)
+        return frozen, g, jnp.broadcast_to(factor, frozen.shape[-1:])
 
-    frozen, factor = _over_grid(one, arrays.shape[:2])(key, tile.cells, normalised, present)
+    frozen, held, factor = _over_grid(one, arrays.shape[:2])(key, tile.cells, normalised, present)
     present = present[..., : frozen.shape[-1]]
     return Effective(
         weights=frozen,
+        cells=held,
         scale=scale * factor,
         outputs={n: s * (present[:, :, 0] if s.ndim == 3 else present[:, :, :1]) for n, s in tile.outputs.items()},
         shape=weights.shape,
@@ -166,15 +171,16 @@ def unprogrammed(key: Array | None, hardware: Hardware, weights: Array) -> Effec
         else:
             variance = jax.vmap(jax.vmap(lambda w: modifier.std(hardware, w) ** 2))(arrays)
             arrays = modifier.mean(arrays)
-    if isinstance(hardware.wires, Wires):
+    held = None
+    if hardware.cell_by_cell or isinstance(hardware.wires, Wires):
         device, encode = hardware.device, hardware.mapping.encode
-        wired = _over_grid(lambda _, w, used: _decoded(hardware, encode(device, w), used), arrays.shape[:2])
-        arrays = wired(None, arrays, present)
+        wired = _over_grid(lambda _, w, used: _read_through(hardware, encode(device, w), used), arrays.shape[:2])
+        arrays, held = wired(None, arrays, present)
     if hardware.slices is not None and variance is not None:
         each = variance if variance.ndim > 2 else jnp.broadcast_to(variance[..., None, None], arrays.shape)
         variance = _seen(hardware, each, power=2)
     arrays = _seen(hardware, arrays)
-    return Effective(weights=arrays, variance=variance, scale=scale, outputs={}, shape=weights.shape)
+    return Effective(weights=arrays, variance=variance, cells=held, scale=scale, outputs={}, shape=weights.shape)
 
 
 def as_matrix(hardware: Hardware, effective: Effective) -> Array:
@@ -183,13 +189,17 @@ def as_matrix(hardware: Hardware, effective: Effective) -> Array:
     return join(weights if hardware.slices is None else hardware.slices.total(weights), *effective.shape)
 
 
-def _decoded(hardware: Hardware, g: Array, present: Array) -> Array:
-    """Return the weights that the terminals of an array see of cells `g [cells, rows, lines]` [S]."""
-    if hardware.wires is not None:
-        reference = jnp.repeat(present[:, :1], g.shape[-1] - present.shape[-1], axis=1)  # lines without weights
-        used = jnp.concatenate([present, reference], axis=1)
+def _read_through(hardware: Hardware, g: Array, present: Array) -> tuple[Array, Array | None]:
+    """Return the weights that the terminals of an array see of cells `g [cells, rows, lines]` [S].
+
+    Where no matrix says what they see, the weights are those of the cells, and the cells themselves come with them.
+    """
+    reference = jnp.repeat(present[:, :1], g.shape[-1] - present.shape[-1], axis=1)  # lines without weights
+    used = jnp.concatenate([present, reference], axis=1)
+    held = g * used if hardware.cell_by_cell else None
+    if held is None and hardware.wires is not None:
         g = hardware.wires.settled(g, used)
-    return hardware.mapping.decode(hardware.device, g) * present
+    return hardware.mapping.decode(hardware.device, g) * present, held
 
 
 def _widths(hardware: Hardware, cols: int) -> tuple[int, int]:

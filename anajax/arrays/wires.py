@@ -9,8 +9,10 @@ from jax import Array
 
 from anajax import _check
 from anajax._record import Numbers, Record, leaf, record, static
+from anajax.arrays.circuits.linear import in_lanes
 from anajax.arrays.circuits.lines import Grid, Lines
-from anajax.arrays.circuits.solve import matrix_of
+from anajax.arrays.circuits.solve import currents_of, matrix_of
+from anajax.devices.conduction import Conduction
 
 
 def correction_dot(x: Array, w: Array) -> Array:
@@ -47,6 +49,14 @@ class WireModel(Record):
     def settled(self, g: Array, used: Array) -> Array:
         """Return what the terminals see of cells `g [cells, rows, lines]` [S], of which a mask says which are used."""
         return g
+
+    def currents(self, law: Conduction, g: Array, v: Array) -> Array:
+        """Return the currents [A], `[n, cells, lines]`, of cells `g [cells, rows, lines]` at voltages `v [n, rows]`."""
+
+        def some(inputs: Array) -> Array:
+            return jnp.sum(law.current(g[..., None], v.T[None, :, None, inputs]), axis=1)
+
+        return jnp.moveaxis(in_lanes(some, v.shape[0]), -1, 0)
 
     def __call__(self, weights: Array, x: Array, y: Array) -> Array:
         """Return what the wires make of the currents `y = x @ weights`, in units of full-scale cells."""
@@ -149,11 +159,22 @@ class Wires(WireModel):
         if self.layout == "separate":
             return jax.lax.map(lambda plane: matrix_of(self, plane), g)
         if self.layout == "columns":
-            side_by_side = matrix_of(self, g.transpose(1, 2, 0).reshape(rows, lines * cells))
-            return side_by_side.reshape(rows, lines, cells).transpose(2, 0, 1)
+            return matrix_of(self, _side_by_side(g)).reshape(rows, lines, cells).transpose(2, 0, 1)
         # the response to each row's voltage is the same whatever the voltages of the others
-        one_by_one = matrix_of(self, g.transpose(1, 0, 2).reshape(rows * cells, lines))
-        return one_by_one.reshape(rows, cells, lines).transpose(1, 0, 2)
+        return matrix_of(self, _one_by_one(g)).reshape(rows, cells, lines).transpose(1, 0, 2)
+
+    def currents(self, law: Conduction, g: Array, v: Array) -> Array:
+        """Return the currents [A], `[n, cells, lines]`, of cells `g [cells, rows, lines]` at voltages `v [n, rows]`.
+
+        In the layout by rows the difference of the two cells comes as the current of the first.
+        """
+        n, (cells, _, lines) = v.shape[0], g.shape
+        if self.layout == "separate":
+            return jnp.moveaxis(jax.lax.map(lambda plane: currents_of(self, law, plane, v), g), 0, 1)
+        if self.layout == "columns":
+            return currents_of(self, law, _side_by_side(g), v).reshape(n, lines, cells).swapaxes(1, 2)
+        difference = currents_of(self, law, _one_by_one(g), jnp.stack([v, -v], axis=-1).reshape(n, -1))
+        return jnp.stack([difference, jnp.zeros_like(difference)], axis=1)
 
     def grid(self, rows: int, cols: int) -> Grid:
         """Return the wires of an array of `rows` x `cols` cells, as ladders from the terminals."""
@@ -163,6 +184,16 @@ class Wires(WireModel):
         bit = _lines("sense", bit[::-1], self.sense, "far_sense", self.far_sense, rows)
         word = jax.tree.map(lambda r: r[..., ::-1], word)  # rows count from the sensed end there
         return Grid(word, bit, jnp.asarray(0.0 if self.select is None else self.select, word.segment.dtype))
+
+
+def _side_by_side(g: Array) -> Array:
+    """Put the cells of each weight on neighbouring bit lines: `[cells, rows, lines] -> [rows, lines * cells]`."""
+    return g.transpose(1, 2, 0).reshape(g.shape[1], -1)
+
+
+def _one_by_one(g: Array) -> Array:
+    """Put the cells of each weight on neighbouring word lines: `[cells, rows, lines] -> [rows * cells, lines]`."""
+    return g.transpose(1, 0, 2).reshape(-1, g.shape[2])
 
 
 def _segments(name: str, r: Array | float, end: str, far: Array | float | None, shape: tuple, axis: int) -> Array:

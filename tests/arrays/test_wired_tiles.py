@@ -106,6 +106,77 @@ def test_gradients(chip, x64, key):
     np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-5, rtol=1e-6)
 
 
+LAWS = {"sinh": anajax.devices.conduction.Sinh(v_0=0.2), "power": anajax.devices.conduction.Power(gamma=3.0, v_ref=0.3)}
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("wires", [None, "separate", "columns", "rows"])
+def test_cells_that_are_not_ohmic_read_as_their_circuit(law, wires, x64):
+    """With an array for each part of the matrix; without wires the currents of a column simply add."""
+    law = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), LAWS[law])
+    hw = hardware(None if wires is None else WIRES.replace(layout=wires), conduction=law, v_read=0.3)
+    w, x = weights_and_inputs()
+    y = arrays.mvm(None, hw, arrays.unprogrammed(None, hw, w), x)
+    plus, minus = hw.mapping.encode(hw.device, w)
+    if wires is None:
+        i = jnp.sum(law.current(plus, 0.3 * x[..., None]) - law.current(minus, 0.3 * x[..., None]), axis=1)
+    elif wires == "separate":
+        i = arrays.solve(plus, 0.3 * x, WIRES, law).currents - arrays.solve(minus, 0.3 * x, WIRES, law).currents
+    elif wires == "columns":
+        together = jnp.stack([plus, minus], axis=-1).reshape(9, -1)
+        i = arrays.solve(together, 0.3 * x, WIRES, law).currents
+        i = i[:, ::2] - i[:, 1::2]
+    else:
+        together = jnp.stack([plus, minus], axis=1).reshape(-1, 7)
+        i = arrays.solve(together, 0.3 * jnp.stack([x, -x], axis=-1).reshape(3, -1), WIRES, law).currents
+    np.testing.assert_allclose(y, i / 0.3 / hw.device.window, rtol=1e-9)
+
+
+def test_transistors_of_a_tile(x64):
+    hw = hardware(WIRES.replace(select=100.0), v_read=0.2)
+    w, x = weights_and_inputs()
+    x = x.at[:, 2:5].set(0.0)
+    y = arrays.mvm(None, hw, arrays.unprogrammed(None, hw, w), x)
+    plus, minus = hw.mapping.encode(hw.device, w)
+    i = arrays.solve(plus, 0.2 * x, hw.wires).currents - arrays.solve(minus, 0.2 * x, hw.wires).currents
+    np.testing.assert_allclose(y, i / 0.2 / hw.device.window, rtol=1e-9)
+
+
+def test_a_linear_law_is_the_matrix_product_and_a_chip_with_a_law_has_gradients(x64, key):
+    w, x = weights_and_inputs()
+    ideal = hardware(None)
+    y = arrays.mvm(None, ideal, arrays.unprogrammed(None, ideal, w), x)
+    ohmic = ideal.replace(conduction=anajax.devices.conduction.Ohmic())
+    np.testing.assert_array_equal(arrays.mvm(None, ohmic, arrays.unprogrammed(None, ohmic, w), x), y)
+    steep = hardware(conduction=anajax.devices.conduction.Sinh(v_0=0.2), v_read=0.3, array_shape=(5, 4))
+    tile = arrays.program(key, steep, w)
+
+    @jax.jit
+    def seen(w, v_0):
+        return jnp.sum(jnp.sin(arrays.read(None, steep.replace(**{"conduction.v_0": v_0}), tile, w, x)))
+
+    slopes = jax.grad(seen, (0, 1))(w, 0.2)
+    along = np.random.default_rng(2).normal(size=w.shape)
+    for slope, ends, step in (
+        (jnp.sum(slopes[0] * along), [seen(w + s * along, 0.2) for s in (1e-5, -1e-5)], 1e-5),
+        (slopes[1], [seen(w, 0.2 + s) for s in (1e-6, -1e-6)], 1e-6),
+    ):
+        np.testing.assert_allclose(slope, (ends[0] - ends[1]) / (2 * step), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"conduction": LAWS["sinh"]}, "Hardware.v_read must be the voltage of an input of 1"),
+        ({"wires": WIRES.replace(select=0.0)}, "Hardware.v_read must be the voltage of an input of 1"),
+        ({"wires": WIRES.replace(layout="rows"), "mapping": Offset()}, "Wires.layout='rows' subtracts two cells"),
+    ],
+)
+def test_errors(fields, message):
+    with pytest.raises(ValueError, match=message):
+        anajax.Hardware(**fields)
+
+
 NETWORK = """
     import jax, jax.numpy as jnp, optax
     from flax import nnx
