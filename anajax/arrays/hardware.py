@@ -55,8 +55,9 @@ class Hardware(Record):
       inputs: digital scaling of the inputs before the DAC, or `None`.
       dac: input converters, or `None`.
       wires: parasitic resistance: `Wires`, solved exactly, `IRDrop`, a published formula, or `None`.
-      conduction: law of the current of a cell, or `None` for Ohm's; of the mean cell, without scores. Where it is not
-        linear, every input is solved for on its own: tens to thousands of times the cost of a matrix product.
+      conduction: law of the current of a cell, or `None` for Ohm's; on a chip each cell keeps its own scores. Where
+        the law is not linear, every input is solved for on its own: tens to thousands of times the cost of a
+        matrix product.
       v_read: voltage of an input of 1 [V]; needed where a law, or transistors of `Wires`, have to know.
       read_voltage: offsets and series resistance, or `None`.
       weight_noise: short-term noise of the weights, or `None`.

@@ -203,18 +203,19 @@ class _Matrix(NamedTuple):
     weights: Array
     variance: Array | None
     cells: Array | None
+    conduction: dict[str, Array]
 
 
 def _matrix(effective: Effective) -> _Matrix:
-    return _Matrix(effective.weights, effective.variance, effective.cells)
+    return _Matrix(effective.weights, effective.variance, effective.cells, effective.conduction)
 
 
-def _cell_by_cell(hardware: Hardware, cells: Array, x: Array) -> Array:
+def _cell_by_cell(hardware: Hardware, cells: Array, scores: dict[str, Array], x: Array) -> Array:
     """Return the outputs of one array whose currents are not a matrix product: a circuit for every input."""
     assert hardware.v_read is not None  # Hardware.check
     law = Ohmic() if hardware.conduction is None else hardware.conduction
     wires = WireModel() if hardware.wires is None else hardware.wires
-    i = wires.currents(law, cells, hardware.v_read * x) / hardware.v_read  # [n, cells, lines] S
+    i = wires.currents(law, cells, hardware.v_read * x, scores) / hardware.v_read  # [n, cells, lines] S
     y = jax.vmap(lambda i: hardware.mapping.decode(hardware.device, i[:, None])[0])(i)
     return y if hardware.slices is None else hardware.slices.seen(y)
 
@@ -309,7 +310,7 @@ def _currents(
     if hardware.dac is not None:
         x = hardware.dac(None if noise is None else noise.keys[0], x, 0 if noise is None else noise.first)
     weights = matrix.weights
-    y = x @ weights if matrix.cells is None else _cell_by_cell(hardware, matrix.cells, x)
+    y = x @ weights if matrix.cells is None else _cell_by_cell(hardware, matrix.cells, matrix.conduction, x)
     if hardware.wires is not None:
         y = hardware.wires(weights, x, y)
     if hardware.read_voltage is not None:

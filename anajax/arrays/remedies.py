@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -68,6 +67,8 @@ def compensate(hardware: Hardware, weights: ArrayLike, *, steps: int = 50) -> tu
 
 @jax.jit(static_argnames="steps")
 def _compensated(hardware: Hardware, weights: Array, steps: int) -> tuple[Array, Array]:
+    import optax  # which takes flax's time to import
+
     size = jnp.sqrt(jnp.mean(weights**2))
     size = jnp.where(size > 0, size, 1.0)
 

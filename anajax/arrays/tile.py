@@ -36,10 +36,12 @@ class Tile(Record):
       cells: scores of the cells, each `[n_rows, n_cols, cells, rows, lines]`.
       outputs: scores of the outputs by the name of their nonideality, each `[n_rows, n_cols, cols]`; those of
         capacitors of ADCs `[n_rows, n_cols, capacitors, cols]`.
+      conduction: scores of the cells for `hardware.conduction`, in the shape of `cells`.
     """
 
     cells: Cells = leaf()
     outputs: dict[str, Array] = leaf()
+    conduction: dict[str, Array] = leaf()
 
 
 @record
@@ -53,6 +55,7 @@ class Effective(Record):
         for each array, or one for each weight, or `None`.
       cells: conductances [S], `[n_rows, n_cols, cells, rows, lines]`, where currents are not a matrix product (see
         `Hardware.cell_by_cell`); `weights` are then those without wires.
+      conduction: scores of these cells for their law, as in `Tile`.
       scale: digital factor of each column, `[n_rows, n_cols, cols]`.
       outputs: scores of the outputs, as in `Tile`.
       shape: `(rows, cols)` of the whole matrix.
@@ -63,6 +66,7 @@ class Effective(Record):
     cells: Array | None = leaf(default=None)
     scale: Array = leaf()
     outputs: dict[str, Array] = leaf()
+    conduction: dict[str, Array] = leaf()
     shape: tuple[int, ...] = static()
 
 
@@ -81,17 +85,19 @@ def program(key: Array | None, hardware: Hardware, weights: Array) -> Tile:
     n_rows, n_cols, r, c = grid(weights.shape[0], weights.shape[1], hardware.array_shape)
     lines, c = _widths(hardware, c)
     shape = (n_rows, n_cols, *hardware.mapping.cells(r, lines))
-    life, programming, outputs = (None, None, None) if key is None else jax.random.split(key, 3)
+    life, programming, outputs, law = (None,) * 4 if key is None else jax.random.split(key, 4)
     cells = hardware.device.fabricate(life, shape)
     # the target is computed from the weights at each settling; nobody keeps a copy
     cells = hardware.device.program(programming, cells, jnp.zeros(shape, weights.dtype)).replace(target=None)
-    if outputs is None:
-        return Tile(cells=cells, outputs={})
+    if outputs is None or law is None:
+        return Tile(cells=cells, outputs={}, conduction={})
     keys = jax.random.split(outputs, len(_OUTPUT_SCORES))
     scores = {n: jax.random.normal(k, (n_rows, n_cols, c)) for n, k in zip(_OUTPUT_SCORES, keys, strict=True)}
     if hardware.adc is not None:
         scores |= hardware.adc.fabricate(outputs, (n_rows, n_cols, c))
-    return Tile(cells=cells, outputs=scores)
+    names = () if hardware.conduction is None else hardware.conduction.life_scores
+    residuals = {n: jax.random.normal(k, shape) for n, k in zip(names, jax.random.split(law, len(names)), strict=True)}
+    return Tile(cells=cells, outputs=scores, conduction=residuals)
 
 
 def settle(key: Array | None, hardware: Hardware, tile: Tile, weights: Array, time: Array | float = 0.0) -> Effective:
@@ -140,6 +146,7 @@ def settle(key: Array | None, hardware: Hardware, tile: Tile, weights: Array, ti
     return Effective(
         weights=frozen,
         cells=held,
+        conduction={} if held is None else tile.conduction,
         scale=scale * factor,
         outputs={n: s * (present[:, :, 0] if s.ndim == 3 else present[:, :, :1]) for n, s in tile.outputs.items()},
         shape=weights.shape,
@@ -180,7 +187,9 @@ def unprogrammed(key: Array | None, hardware: Hardware, weights: Array) -> Effec
         each = variance if variance.ndim > 2 else jnp.broadcast_to(variance[..., None, None], arrays.shape)
         variance = _seen(hardware, each, power=2)
     arrays = _seen(hardware, arrays)
-    return Effective(weights=arrays, variance=variance, cells=held, scale=scale, outputs={}, shape=weights.shape)
+    return Effective(
+        weights=arrays, variance=variance, cells=held, scale=scale, outputs={}, conduction={}, shape=weights.shape
+    )
 
 
 def as_matrix(hardware: Hardware, effective: Effective) -> Array:

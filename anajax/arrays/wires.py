@@ -12,7 +12,7 @@ from anajax._record import Numbers, Record, leaf, record, static
 from anajax.arrays.circuits.linear import in_lanes
 from anajax.arrays.circuits.lines import Grid, Lines
 from anajax.arrays.circuits.solve import currents_of, matrix_of
-from anajax.devices.conduction import Conduction
+from anajax.devices.conduction import Conduction, Scores
 
 
 def correction_dot(x: Array, w: Array) -> Array:
@@ -50,11 +50,12 @@ class WireModel(Record):
         """Return what the terminals see of cells `g [cells, rows, lines]` [S], of which a mask says which are used."""
         return g
 
-    def currents(self, law: Conduction, g: Array, v: Array) -> Array:
+    def currents(self, law: Conduction, g: Array, v: Array, scores: Scores) -> Array:
         """Return the currents [A], `[n, cells, lines]`, of cells `g [cells, rows, lines]` at voltages `v [n, rows]`."""
+        g, scores = jax.tree.map(lambda a: a[..., None], (g, scores))
 
         def some(inputs: Array) -> Array:
-            return jnp.sum(law.current(g[..., None], v.T[None, :, None, inputs]), axis=1)
+            return jnp.sum(law.current(g, v.T[None, :, None, inputs], scores), axis=1)
 
         return jnp.moveaxis(in_lanes(some, v.shape[0]), -1, 0)
 
@@ -163,17 +164,19 @@ class Wires(WireModel):
         # the response to each row's voltage is the same whatever the voltages of the others
         return matrix_of(self, _one_by_one(g)).reshape(rows, cells, lines).transpose(1, 0, 2)
 
-    def currents(self, law: Conduction, g: Array, v: Array) -> Array:
+    def currents(self, law: Conduction, g: Array, v: Array, scores: Scores) -> Array:
         """Return the currents [A], `[n, cells, lines]`, of cells `g [cells, rows, lines]` at voltages `v [n, rows]`.
 
         In the layout by rows the difference of the two cells comes as the current of the first.
         """
         n, (cells, _, lines) = v.shape[0], g.shape
         if self.layout == "separate":
-            return jnp.moveaxis(jax.lax.map(lambda plane: currents_of(self, law, plane, v), g), 0, 1)
+            return jnp.moveaxis(jax.lax.map(lambda p: currents_of(self, law, p[0], p[1], v), (g, scores)), 0, 1)
         if self.layout == "columns":
-            return currents_of(self, law, _side_by_side(g), v).reshape(n, lines, cells).swapaxes(1, 2)
-        difference = currents_of(self, law, _one_by_one(g), jnp.stack([v, -v], axis=-1).reshape(n, -1))
+            g, scores = jax.tree.map(_side_by_side, (g, scores))
+            return currents_of(self, law, g, scores, v).reshape(n, lines, cells).swapaxes(1, 2)
+        g, scores = jax.tree.map(_one_by_one, (g, scores))
+        difference = currents_of(self, law, g, scores, jnp.stack([v, -v], axis=-1).reshape(n, -1))
         return jnp.stack([difference, jnp.zeros_like(difference)], axis=1)
 
     def grid(self, rows: int, cols: int) -> Grid:

@@ -164,6 +164,29 @@ def test_a_linear_law_is_the_matrix_product_and_a_chip_with_a_law_has_gradients(
         np.testing.assert_allclose(slope, (ends[0] - ends[1]) / (2 * step), rtol=1e-6)
 
 
+@pytest.mark.parametrize("wires", [None, WIRES.replace(layout="columns")])
+def test_each_cell_of_a_chip_keeps_its_own_law(wires, x64, key):
+    """Poole-Frenkel cells with residuals: the scores of the tile are those that the circuit has."""
+    law = anajax.devices.conduction.siox_high_resistance().replace(std_c=0.2, std_d=0.3, correlation=-0.4)
+    hw = hardware(wires, conduction=law, v_read=0.4)
+    w, x = weights_and_inputs()
+    tile = arrays.program(key, hw, w)
+    assert set(tile.conduction) == set(law.life_scores)
+    for score in tile.conduction.values():
+        assert 0.8 < float(jnp.std(score)) < 1.2
+    y = arrays.read(None, hw, tile, w, x)
+    g = hw.mapping.encode(hw.device, w)
+    scores = {name: score[0, 0] for name, score in tile.conduction.items()}
+    if wires is None:
+        each = law.current(g[None], 0.4 * x[:, None, :, None], scores)
+        i = jnp.sum(each[:, 0] - each[:, 1], axis=1)
+    else:
+        together, scores = jax.tree.map(lambda a: jnp.stack(list(a), axis=-1).reshape(9, -1), (g, scores))
+        i = arrays.solve(together, 0.4 * x, wires, law, scores=scores).currents
+        i = i[:, ::2] - i[:, 1::2]
+    np.testing.assert_allclose(y, i / 0.4 / hw.device.window, rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -143,11 +143,11 @@ def matrix_of(wires: Wires, g: Array, tolerance: float | None = None) -> Array:
     return _matrix(wires.grid(*g.shape), g[::-1, :, None], wires.method, tolerance or TOLERANCE[str(g.dtype)])[::-1]
 
 
-def currents_of(wires: Wires, law: Conduction, g: Array, v: Array) -> Array:
+def currents_of(wires: Wires, law: Conduction, g: Array, scores: Scores, v: Array) -> Array:
     """Return the currents `[n, cols]` of cells `g [rows, cols]` at `v [n, rows]`, without checks; see `matrix_of`."""
     grid, tolerance = wires.grid(*g.shape), TOLERANCE[str(g.dtype)] if wires.method == "exact" else math.inf
     sink = jnp.zeros((), g.dtype)
-    return _solve(grid, g, v, sink, law, None, wires.select is not None, wires.method, tolerance).currents
+    return _solve(grid, g, v, sink, law, scores, wires.select is not None, wires.method, tolerance).currents
 
 
 @functools.partial(jax.jit, static_argnames=("method", "tolerance"))
