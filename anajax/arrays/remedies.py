@@ -62,6 +62,10 @@ def compensate(hardware: Hardware, weights: ArrayLike, *, steps: int = 50) -> tu
     _check.finite(wanted, "weights")
     if hardware.wires is None:
         raise ValueError("compensate needs hardware.wires; got None: there is nothing to compensate for")
+    if hardware.cell_by_cell:
+        raise ValueError(
+            "compensate needs arrays that compute a matrix product; got a nonlinear hardware.conduction, or transistors"
+        )
     return _compensated(hardware, wanted, steps)
 
 

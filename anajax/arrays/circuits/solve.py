@@ -102,7 +102,7 @@ def solve(
     arguments = (arrays, wires, conduction, scores)
     with jax.enable_x64(True) if wanted == "float64" else contextlib.nullcontext():
         (cells, drive, sink), wires, conduction, scores = jax.tree.map(lambda a: jnp.asarray(a, wanted), arguments)
-        _check_arguments(cells, drive, sink, scores)
+        check_arguments(cells, drive, sink, scores)
         grid = wires.grid(*cells.shape)  # here, where values are known and can be checked
         law = Ohmic() if conduction is None else conduction
         if not (law.linear or isinstance(wires.method, str)):
@@ -127,7 +127,7 @@ def effective_matrix(g: ArrayLike, wires: Wires, *, dtype: Any = None, tolerance
     g = g if hasattr(g, "dtype") else np.asarray(g, np.float64)
     with jax.enable_x64(True) if wanted == "float64" else contextlib.nullcontext():
         cells, wires = jax.tree.map(lambda a: jnp.asarray(a, wanted), (g, wires))
-        _check_arguments(cells, jnp.zeros(cells.shape[:1]), jnp.zeros(()), None)
+        check_arguments(cells, jnp.zeros(cells.shape[:1]), jnp.zeros(()), None)
         if wires.select is not None:
             raise ValueError(
                 "Wires.select must be None for an effective matrix: transistors cut off rows at zero volts"
@@ -232,7 +232,8 @@ def _dtype(wanted: Any, *arrays: ArrayLike) -> str:
     return name
 
 
-def _check_arguments(g: Array, v: Array, bit_voltage: Array, scores: Scores | None) -> None:
+def check_arguments(g: Array, v: Array, bit_voltage: Array, scores: Scores | None) -> None:
+    """Raise for arguments of `solve` that have the wrong shape or range."""
     _check.shape(g, "g", "rows cols")
     rows, cols = g.shape
     _check.shape(v, "v", "... rows", f"g has shape {g.shape}", rows=rows)

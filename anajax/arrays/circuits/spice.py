@@ -13,6 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from anajax import _check
+from anajax.arrays.circuits.solve import check_arguments
 from anajax.arrays.wires import Wires
 from anajax.devices.conduction import Conduction, Ohmic, Scores
 
@@ -70,8 +71,9 @@ def to_spice(
         wide = functools.partial(jax.tree.map, lambda a: jnp.asarray(a, jnp.float64))
         cells, drive, sink = (wide(np.asarray(a)) for a in (g, v, bit_voltage))
         law, wires, scores = wide((Ohmic() if conduction is None else conduction, wires, scores))
-        _check_arguments(cells, drive, sink, scores)
+        check_arguments(cells, drive, sink, scores)
         rows, cols = cells.shape
+        _check.shape(drive, "v", "rows", "A netlist has one vector of voltages", rows=rows)
         sink = jnp.broadcast_to(sink, (cols,))
         lines = _lines(wires, rows, cols)
         nodes = {node: at for line in lines for node, at in line.nodes.items()}
@@ -155,16 +157,3 @@ def _cells(
 
 def _share(size: Array) -> float:
     return _ACCURACY * float(size) or _ACCURACY
-
-
-def _check_arguments(g: Array, v: Array, bit_voltage: Array, scores: Scores | None) -> None:
-    _check.shape(g, "g", "rows cols")
-    rows, cols = g.shape
-    _check.shape(v, "v", "rows", f"g has shape {g.shape}", rows=rows)
-    for name, values in (("g", g), ("v", v), ("bit_voltage", bit_voltage)):
-        _check.finite(values, name)
-    _check.in_range(g, "g", ge=0)
-    if bit_voltage.shape not in ((), (cols,)):
-        raise ValueError(f"bit_voltage must be a number or have shape ({cols},); got shape {bit_voltage.shape}")
-    for name, score in (scores or {}).items():
-        _check.shape(score, f"scores[{name!r}]", "rows cols", rows=rows, cols=cols)
