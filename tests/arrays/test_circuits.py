@@ -267,13 +267,11 @@ def test_modes_agree_and_second_derivatives_exist():
 
 
 @pytest.mark.parametrize("shape", [(7, 4), (4, 7), (20, 40)])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [name for name in CASES if name != "transistors"])  # these leave no matrix
 def test_effective_matrix_gives_the_currents_of_the_circuit(shape, case):
     """Either side may be the shorter one; by the longer ones more inputs than are solved for at once."""
     g, v = array(13, *shape, high=1e-3, absent=0.1)
     rng = np.random.default_rng(14)
-    if "select" in CASES[case]:
-        pytest.skip("transistors that cut off rows leave no effective matrix")
     case = {k: np.resize(r, shape[0 if "driver" in k else 1]) if np.ndim(r) else r for k, r in CASES[case].items()}
     word = rng.uniform(0, 20, (shape[0], shape[1] + ("far_driver" in case)))
     bit = rng.uniform(0, 20, (shape[0] + ("far_sense" in case), shape[1]))
