@@ -11,6 +11,7 @@ when JAX rebuilds one, because then the leaves may be tracers, `None`, or the in
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar, cast, dataclass_transform
 
@@ -128,7 +129,24 @@ def record(cls: type[T]) -> type[T]:
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     setattr(cls, "__repr__", _repr)  # noqa: B010  (the type checker knows no better)
+    setattr(cls, "__init__", _named(cls, tuple(f.name for f in fields)))  # noqa: B010
     return cls
+
+
+def _named(cls: type, names: tuple[str, ...]) -> Callable[..., None]:
+    """Return the constructor of `cls`, with an error for unknown fields that says which there are."""
+    construct = cls.__init__
+
+    @functools.wraps(construct)
+    def __init__(self: Any, *args: Any, **fields: Any) -> None:
+        if args:
+            raise TypeError(f"{cls.__name__} takes its fields by name: {', '.join(names)}; got {args[0]!r} without one")
+        for name in fields:
+            if name not in names:
+                raise TypeError(f"{cls.__name__} has no field {name!r}; it has {', '.join(names)}")
+        construct(self, **fields)
+
+    return __init__
 
 
 def _repr(self: Any) -> str:

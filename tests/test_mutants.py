@@ -83,7 +83,7 @@ class ReversedDrop(IRDrop):
         n = weights.shape[0]
         a = n * self.resistance * self.conductance * (jnp.abs(x) @ jnp.abs(weights))
         c = self.coefficients
-        near = 1 - (jnp.arange(n) / n) ** 2
+        near = 1 - ((n - 1 - jnp.arange(n)) / n) ** 2
         return y - self.scale * a * (c[0] + a * (c[1] + a * c[2])) * (x @ (near[:, None] * weights))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array
 
 from anajax._record import leaf, record, static
-from anajax.arrays.converters import ADC, step_size
+from anajax.arrays.converters import ADC, clip, step_size
 
 _CAPACITORS = 15  # scores of each converter, whatever its bits: the largest capacitor first
 
@@ -84,7 +84,7 @@ class SAR(ADC):
     """
 
     bits: int = static(default=8)
-    mismatch: Array | float | None = leaf(default=None, ge=0)
+    mismatch: Array | float | None = leaf(default=None, ge=0, le=1)
     offset: Array | float | None = leaf(default=None, ge=0)
     columns_per_adc: int = static(default=1)
 
@@ -117,8 +117,7 @@ class Ramp(ADC):
     """Single-slope conversion: one ramp for all columns of an array, and a comparator in each.
 
     The ramp is a capacitive DAC as in `SAR` that counts up; a column keeps the last code before the ramp first
-    exceeds its input by half a step. A level that the ramp has passed already, where mismatch makes it fall back,
-    is a missing code.
+    exceeds its input by half a step. Where mismatch makes the ramp fall back, the code before the fall is missing.
     Source of the model: CrossSim 3 (its ramp converter).
 
     Attributes:
@@ -130,7 +129,7 @@ class Ramp(ADC):
     """
 
     bits: int = static(default=8)
-    mismatch: Array | float | None = leaf(default=None, ge=0)
+    mismatch: Array | float | None = leaf(default=None, ge=0, le=1)
     offset: Array | float | None = leaf(default=None, ge=0)
 
     fabricated: ClassVar = {"adc_capacitors": (_CAPACITORS,), "adc_offset": ()}
@@ -201,14 +200,15 @@ class CCO(ADC):
             gain = jnp.abs(1 + self.gain_spread * own.get("adc_gain", 0.0))
         if self.curvature_spread is not None:
             curvature = curvature * jnp.abs(1 + self.curvature_spread * own.get("adc_curvature", 0.0))
-        y = jnp.clip(y, -self.bound, self.bound)
         full = gain * (1 + self.curvature)  # over 1 + n: r(1)
-        cycles = full * y / (1 + curvature * jnp.abs(y) / self.bound)
+        t = clip(y, self.bound) / self.bound
+        r = full * t / (1 + curvature * jnp.abs(t))
         if self.bits is None:
-            counted = jnp.clip(cycles, -self.bound, self.bound)
+            counted = clip(r * self.bound, self.bound)
         else:
             step = step_size(self.bits, self.bound)
-            most = jnp.floor(2.0 ** (self.bits - 1) - 1)
-            code = jax.lax.stop_gradient(jnp.clip(jnp.trunc(cycles / step), -most, most))
-            counted = _decided(code, code * step, cycles, step, self.bound)
+            most = 2.0 ** (self.bits - 1) - 1
+            whole = jnp.floor(most * (jnp.abs(r) + 4 * jnp.finfo(y.dtype).eps))  # rounding must not lose a cycle
+            code = jax.lax.stop_gradient(jnp.sign(y) * jnp.minimum(whole, jnp.floor(most)))
+            counted = _decided(code, code * step, r * self.bound, step, self.bound)
         return counted if self.calibration == "array" else counted * (1 + curvature) / full

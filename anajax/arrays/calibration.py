@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -13,6 +15,7 @@ from anajax import _check
 from anajax._record import Record, leaf, record
 from anajax.arrays.converters import AbsMax, FixedRange, LearnedRange
 from anajax.arrays.hardware import Hardware
+from anajax.arrays.reads import weight_noise
 from anajax.arrays.serial import BitSerial
 from anajax.arrays.tile import Effective
 
@@ -90,9 +93,9 @@ class MovingQuantile(RangeRule):
 class Analytic(Record):
     """A range from the moments of the inputs, taken as independent, and the weights: no current is computed.
 
-        bound = max_j ( |sum_i w_ij m_i| + sigmas sqrt(sum_i w_ij**2 s_i**2 + sigma_out**2) )
+        bound = max_j ( |sum_i w_ij m_i| + sigmas sqrt(sum_i w_ij**2 s_i**2 + noise_j**2) )
 
-    with means m_i and standard deviations s_i of inputs after scaling, and the mean output noise sigma_out. For
+    with means m_i and standard deviations s_i of inputs after scaling, and the noise of weights and outputs. For
     normal currents a fraction erfc(sigmas / sqrt(2)) of the widest output clips: 6e-5 at 4.
 
     Attributes:
@@ -112,7 +115,8 @@ class Analytic(Record):
         """Return the range.
 
         Args:
-          hardware: the spec; without `AbsMax`, whose divisors differ, and without digital `BitSerial` inputs.
+          hardware: the spec; without `AbsMax`, whose divisors differ, without `BitSerial` inputs, and with currents
+            that are a matrix product.
           effective: from `settle` or `unprogrammed`.
           mean: of the inputs as they are given, scalar or `[rows]`.
           std: of the inputs as they are given, scalar or `[rows]`.
@@ -122,8 +126,12 @@ class Analytic(Record):
             raise ValueError(
                 "Analytic knows no ranges for Hardware.inputs=AbsMax(...), which differ from input to input"
             )
-        if isinstance(hardware.dac, BitSerial) and hardware.dac.add == "digital":
-            raise ValueError("Analytic knows no moments of single pulses; got Hardware.dac=BitSerial(add='digital')")
+        if isinstance(hardware.dac, BitSerial):
+            raise ValueError("Analytic knows no moments of single pulses; got Hardware.dac=BitSerial(...)")
+        if hardware.cell_by_cell:
+            raise ValueError(
+                "Analytic needs arrays that compute a matrix product; got nonlinear Hardware.conduction or transistors"
+            )
         divisor: Array | float = 1.0
         if isinstance(hardware.inputs, FixedRange):
             divisor = hardware.inputs.range
@@ -143,6 +151,11 @@ class Analytic(Record):
         m, s = by_array(mean, "mean"), by_array(std, "std")
         center = jnp.sum(effective.weights * m, axis=-2)
         variance = jnp.sum((effective.weights * s) ** 2, axis=-2)
+        size = jnp.broadcast_to(jnp.sqrt(m**2 + s**2), (*effective.weights.shape[:3], 1))[..., 0][:, :, None]
+        of_weights = jax.vmap(jax.vmap(functools.partial(weight_noise, hardware)))
+        noise = of_weights(effective.weights, effective.variance, size)
+        if noise is not None:
+            variance = variance + noise[:, :, 0]
         if hardware.output_noise is not None:
             variance = variance + hardware.output_noise.sigma**2
         return jnp.max(jnp.abs(center) + self.sigmas * jnp.sqrt(variance))

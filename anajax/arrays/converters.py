@@ -47,9 +47,14 @@ def _quantize_jvp(primals, tangents):
     return y, jnp.where(inside, dx + error * dstep, jnp.sign(x) * dbound)
 
 
+def clip(x: Array, bound: Array | float) -> Array:
+    """Clip to `[-bound, bound]`, with derivative 1 at the bounds themselves, as `quantize` has there."""
+    return jnp.where(jnp.abs(x) <= bound, x, jnp.sign(x) * bound)
+
+
 def convert(x: Array, bits: Array | float | None, bound: Array | float) -> Array:
     """Quantise to `bits` within `bound`; `bits=None` clips only."""
-    return jnp.clip(x, -bound, bound) if bits is None else quantize(x, step_size(bits, bound), bound)
+    return clip(x, bound) if bits is None else quantize(x, step_size(bits, bound), bound)
 
 
 def asymmetric(x: Array, asymmetry: Array | float | None) -> Array:

@@ -104,7 +104,8 @@ class Hardware(Record):
         for name, kind in _PARTS.items():
             part = getattr(self, name)
             if part is not None and not isinstance(part, kind):
-                raise TypeError(f"Hardware.{name} must be a {kind.__name__} or None; got {part!r}")
+                wanted = "Wires or IRDrop" if kind is WireModel else kind.__name__
+                raise TypeError(f"Hardware.{name} must be {wanted} or None; got {part!r}")
         if _check.is_concrete(self.device.g_min) and not np.all(np.asarray(self.device.g_min) >= 0):
             raise ValueError(
                 "Hardware.device must be a cell whose conductance has no sign, as the mapping subtracts cells itself;"
@@ -130,6 +131,11 @@ class Hardware(Record):
         if self.cell_by_cell and self.v_read is None:
             raise ValueError(
                 "Hardware.v_read must be the voltage of an input of 1 where currents depend on it; got None"
+            )
+        law = self.conduction
+        if isinstance(self.wires, Wires) and isinstance(self.wires.method, int) and law is not None and not law.linear:
+            raise ValueError(
+                f"Wires.method={self.wires.method}, sweeps, is for ohmic cells; got Hardware.conduction={law}"
             )
         if isinstance(self.wires, Wires) and self.wires.layout == "rows" and self.mapping.cells(1, 1)[0] != 2:
             raise ValueError(

@@ -316,7 +316,7 @@ def _currents(
     if hardware.read_voltage is not None:
         y = hardware.read_voltage(x, y, outputs.get("read_voltage", 0.0))
 
-    spread = None if noise is None else _weight_noise(hardware, weights, matrix.variance, x)  # variance not yet added
+    spread = None if noise is None else weight_noise(hardware, weights, matrix.variance, x)  # variance not yet added
     shaped = hardware.nonlinearity is not None or (hardware.adc is not None and hardware.adc.asymmetry is not None)
     if shaped:
         if noise is not None and spread is not None:
@@ -374,7 +374,7 @@ def _scale_inputs(hardware: Hardware, x: Array, input_range: Array | float | Non
     return x, 1.0
 
 
-def _weight_noise(hardware: Hardware, weights: Array, variance: Array | None, x: Array) -> Array | None:
+def weight_noise(hardware: Hardware, weights: Array, variance: Array | None, x: Array) -> Array | None:
     """Return the variance that noise of the weights gives each output, `[n, cols]`, or `None`."""
     noise = hardware.weight_noise
     if noise is None and variance is None:

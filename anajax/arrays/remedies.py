@@ -14,6 +14,7 @@ from anajax import _check
 from anajax.arrays.hardware import Hardware
 from anajax.arrays.mapping import grid
 from anajax.arrays.tile import as_matrix, unprogrammed
+from anajax.arrays.wires import Wires
 
 
 def row_order(inputs: ArrayLike, array_shape: tuple[int, int] | None = None) -> Array:
@@ -60,8 +61,10 @@ def compensate(hardware: Hardware, weights: ArrayLike, *, steps: int = 50) -> tu
     wanted = _check.floating(weights, "weights")
     _check.shape(wanted, "weights", "rows cols")
     _check.finite(wanted, "weights")
-    if hardware.wires is None:
-        raise ValueError("compensate needs hardware.wires; got None: there is nothing to compensate for")
+    if not isinstance(hardware.wires, Wires):
+        raise ValueError(
+            f"compensate needs Hardware.wires to be Wires(...), one matrix for all inputs; got {hardware.wires}"
+        )
     if hardware.cell_by_cell:
         raise ValueError(
             "compensate needs arrays that compute a matrix product; got a nonlinear hardware.conduction, or transistors"

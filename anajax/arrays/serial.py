@@ -9,7 +9,7 @@ from jax import Array
 
 from anajax._random import read_normal
 from anajax._record import record, static
-from anajax.arrays.converters import DAC, asymmetric, step_size
+from anajax.arrays.converters import DAC, asymmetric, clip, step_size
 
 
 @record
@@ -61,12 +61,14 @@ class BitSerial(DAC):
     def pulses(self, x: Array) -> Array:
         """Return the pulses of inputs `x [..., rows]`, `[..., count, rows]`, in units of the read voltage."""
         steps = 2 ** (self.bits - 1) - 1
-        bounded = jnp.clip(x, -self.bound, self.bound)
+        bounded = clip(x, self.bound)
         code = jnp.round(jnp.abs(bounded) / step_size(self.bits, self.bound)).astype(jnp.int32)
         top = 2**self.pulse_bits - 1
-        digits = jnp.stack([(code >> (self.pulse_bits * j) & top) / top for j in range(self.count)], axis=-2)
+        digits = jnp.stack(
+            [(code >> (self.pulse_bits * j) & top).astype(x.dtype) / top for j in range(self.count)], axis=-2
+        )
         relative = bounded / self.bound * (steps / self.shifts.sum())
-        height = jax.lax.stop_gradient(jnp.sign(x)[..., None, :] * digits).astype(x.dtype)
+        height = jax.lax.stop_gradient(jnp.sign(x)[..., None, :] * digits)
         return self.bound * (height + (relative - jax.lax.stop_gradient(relative))[..., None, :])
 
     def __call__(self, key: Array | None, x: Array, first: int | Array = 0) -> Array:

@@ -60,9 +60,9 @@ class Slices(Record):
         """Return what the lines hold of weights in [-1, 1]: `[..., count * cols]`, least significant slice first."""
         code = jnp.round(jnp.clip(jnp.abs(weights), 0, 1) * (2 ** (self.bits * self.count) - 1)).astype(jnp.int32)
         top = 2**self.bits - 1
-        digits = [(code >> (self.bits * k) & top) / top for k in range(self.count)]
+        digits = [(code >> (self.bits * k) & top).astype(weights.dtype) / top for k in range(self.count)]
         sign, slope = jnp.sign(weights), weights - jax.lax.stop_gradient(weights)  # zero, of derivative 1
-        held = [jax.lax.stop_gradient(sign * d).astype(weights.dtype) + slope for d in digits]
+        held = [jax.lax.stop_gradient(sign * d) + slope for d in digits]
         return jnp.concatenate(held, axis=-1)
 
     def repeat(self, a: Array) -> Array:

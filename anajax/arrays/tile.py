@@ -119,13 +119,13 @@ def settle(key: Array | None, hardware: Hardware, tile: Tile, weights: Array, ti
     arrays = cut(weights, hardware.array_shape)
     _check_tile(tile, hardware, arrays)
     scale = hardware.mapping.scales(arrays)
-    normalised = _checked_fractions(hardware, arrays / scale[..., None, :])
+    fractions = _checked_fractions(hardware, arrays / scale[..., None, :])
     present = cut(jnp.ones_like(weights), hardware.array_shape)
-    if hardware.slices is not None:
-        normalised, present = hardware.slices.split(normalised), hardware.slices.repeat(present)
-        scale = hardware.slices.scales(scale)
+    fractions, present, scale = _sliced(hardware, fractions, present, scale)
 
-    def one(key: Array | None, cells: Cells, w: Array, present: Array) -> tuple[Array, Array | None, Array]:
+    def one(
+        key: Array | None, cells: Cells, scores: dict[str, Array], w: Array, present: Array
+    ) -> tuple[Array, Array | None, Array]:
         device, mapping = hardware.device, hardware.mapping
         cells = cells.aimed(mapping.encode(device, w))
         mean, g = device.conductance(cells, time), device.read(key, cells, time)
@@ -137,18 +137,19 @@ def settle(key: Array | None, hardware: Hardware, tile: Tile, weights: Array, ti
             now = mapping.decode(device, mean)
             reference, now = _seen(hardware, reference * present), _seen(hardware, now * present)
             factor = _compensate(hardware.compensation, reference, now)
-        w, g = _read_through(hardware, g, present)
+        w, g = _read_through(hardware, g, scores, present)
         frozen = _seen(hardware, w)
         return frozen, g, jnp.broadcast_to(factor, frozen.shape[-1:])
 
-    frozen, held, factor = _over_grid(one, arrays.shape[:2])(key, tile.cells, normalised, present)
+    frozen, held, factor = _over_grid(one, arrays.shape[:2])(key, tile.cells, tile.conduction, fractions, present)
     present = present[..., : frozen.shape[-1]]
     return Effective(
         weights=frozen,
         cells=held,
         conduction={} if held is None else tile.conduction,
         scale=scale * factor,
-        outputs={n: s * (present[:, :, 0] if s.ndim == 3 else present[:, :, :1]) for n, s in tile.outputs.items()},
+        # ADCs may serve columns that pad too
+        outputs={n: s * present[:, :, 0] if n in _OUTPUT_SCORES else s for n, s in tile.outputs.items()},
         shape=weights.shape,
     )
 
@@ -166,9 +167,7 @@ def unprogrammed(key: Array | None, hardware: Hardware, weights: Array) -> Effec
     scale = hardware.mapping.scales(arrays)
     arrays = _saturated(hardware, arrays / scale[..., None, :])
     present = cut(jnp.ones_like(weights), hardware.array_shape)
-    if hardware.slices is not None:
-        arrays, present = hardware.slices.split(arrays), hardware.slices.repeat(present)
-        scale = hardware.slices.scales(scale)
+    arrays, present, scale = _sliced(hardware, arrays, present, scale)
     modifier, variance = hardware.modifier, None
     if modifier is not None and key is not None:
         if modifier.per == "step":
@@ -179,9 +178,9 @@ def unprogrammed(key: Array | None, hardware: Hardware, weights: Array) -> Effec
             variance = jax.vmap(jax.vmap(lambda w: modifier.std(hardware, w) ** 2))(arrays)
             arrays = modifier.mean(arrays)
     held = None
-    if hardware.cell_by_cell or isinstance(hardware.wires, Wires):
+    if hardware.conduction is not None or isinstance(hardware.wires, Wires) or hardware.cell_by_cell:
         device, encode = hardware.device, hardware.mapping.encode
-        wired = _over_grid(lambda _, w, used: _read_through(hardware, encode(device, w), used), arrays.shape[:2])
+        wired = _over_grid(lambda _, w, used: _read_through(hardware, encode(device, w), {}, used), arrays.shape[:2])
         arrays, held = wired(None, arrays, present)
     if hardware.slices is not None and variance is not None:
         each = variance if variance.ndim > 2 else jnp.broadcast_to(variance[..., None, None], arrays.shape)
@@ -198,7 +197,15 @@ def as_matrix(hardware: Hardware, effective: Effective) -> Array:
     return join(weights if hardware.slices is None else hardware.slices.total(weights), *effective.shape)
 
 
-def _read_through(hardware: Hardware, g: Array, present: Array) -> tuple[Array, Array | None]:
+def _sliced(hardware: Hardware, fractions: Array, present: Array, scale: Array) -> tuple[Array, Array, Array]:
+    """Return what lines hold, which of them are there, and the scales of outputs, of those of columns."""
+    slices, fill = hardware.slices, hardware.mapping.fill
+    if slices is None:
+        return fractions, present, scale
+    return slices.split(fractions / fill) * fill, slices.repeat(present), slices.scales(scale)
+
+
+def _read_through(hardware: Hardware, g: Array, scores: dict[str, Array], present: Array) -> tuple[Array, Array | None]:
     """Return the weights that the terminals of an array see of cells `g [cells, rows, lines]` [S].
 
     Where no matrix says what they see, the weights are those of the cells, and the cells themselves come with them.
@@ -206,6 +213,8 @@ def _read_through(hardware: Hardware, g: Array, present: Array) -> tuple[Array, 
     reference = jnp.repeat(present[:, :1], g.shape[-1] - present.shape[-1], axis=1)  # lines without weights
     used = jnp.concatenate([present, reference], axis=1)
     held = g * used if hardware.cell_by_cell else None
+    if held is None and hardware.conduction is not None:  # a linear law
+        g = hardware.conduction.small_signal(g, jnp.zeros_like(g), scores)
     if held is None and hardware.wires is not None:
         g = hardware.wires.settled(g, used)
     return hardware.mapping.decode(hardware.device, g) * present, held

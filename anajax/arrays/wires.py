@@ -68,11 +68,12 @@ class WireModel(Record):
 class IRDrop(WireModel):
     """Algebraic voltage drop along the bit lines of one array, as in the standard AIMC model.
 
-    With a = n_rows * gamma * sum_j |w_j| |x_j| and inputs ordered from the far end to the near one,
+    With a = n_rows * gamma * sum_j |w_j| |x_j| and rows j = 0, 1, ... counted from the sensed end,
 
         y <- y - scale * (c[0] a + c[1] a**2 + c[2] a**3) * sum_j w_j x_j (1 - (1 - j / n_rows)**2)
 
-    Each column is on its own; the exact circuit of the whole array is not this model.
+    Each column is on its own; the exact circuit of the whole array is not this model. As in `Wires`, the last row of
+    a matrix is the one at the sensed end; published code counts j from the first.
     Source: Rasch et al., Nat. Commun. 14:5282 (2023).
 
     Attributes:
@@ -97,7 +98,7 @@ class IRDrop(WireModel):
           y: `x @ weights`, `[..., cols]`.
         """
         n = weights.shape[0]
-        far = 1 - (1 - jnp.arange(n, dtype=weights.dtype) / n) ** 2
+        far = 1 - (1 - jnp.arange(n, dtype=weights.dtype)[::-1] / n) ** 2
         a = n * self.resistance * self.conductance * correction_dot(jnp.abs(x), jnp.abs(weights))
         c = jnp.asarray(self.coefficients)
         return y - self.scale * a * (c[0] + a * (c[1] + a * c[2])) * correction_dot(x, far[:, None] * weights)

@@ -45,6 +45,7 @@ class Conduction(Record):
     odd: ClassVar[bool] = True
     #: whether the current is proportional to the voltage
     linear: ClassVar[bool] = False
+    by_conductance: ClassVar[bool] = True  # what a cell is given by; else by a state of any sign and unit
 
     def current(self, g: ArrayLike, v: ArrayLike, scores: Scores | None = None) -> Array:
         """Return the current [A].

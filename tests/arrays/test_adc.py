@@ -5,7 +5,21 @@ import pytest
 from checks import capacitor_mismatch, each_converter_has_its_own_capacitors, transitions
 
 from anajax import Hardware
-from anajax.arrays import ADC, CCO, SAR, Differential, Ramp, mvm, program, read, settle, step_size
+from anajax.arrays import (
+    ADC,
+    CCO,
+    DAC,
+    SAR,
+    BitSerial,
+    Differential,
+    Ramp,
+    Slices,
+    mvm,
+    program,
+    read,
+    settle,
+    step_size,
+)
 from anajax.testing import check_gradients, check_moments
 
 FLAWED = {
@@ -45,6 +59,18 @@ def test_an_oscillator_counts_whole_cycles():
     y = jnp.array([[0.4, 0.99, 1.01, 7.5, -0.99, -3.6, 31.5, -99.0]]) * step
     np.testing.assert_allclose(CCO(bits=6, bound=2.0)(y) / step, [[0, 0, 1, 7, 0, -3, 31, -31]], rtol=1e-6)
     np.testing.assert_allclose(CCO(bound=2.0)(y), jnp.clip(y, -2, 2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("curvature", [0.0, 0.1, 0.3, 0.5, 0.7])
+@pytest.mark.parametrize("bound", [1.0, 2.7, 10.0])
+@pytest.mark.parametrize("bits", [4, 8, 12])
+def test_an_oscillator_loses_no_cycle_to_rounding(bits, bound, curvature):
+    most = 2 ** (bits - 1) - 1
+    levels = np.arange(-most, most + 1) * bound / most
+    linear = CCO(bits=bits, bound=bound)(jnp.asarray(levels))
+    np.testing.assert_array_equal(np.round(linear / bound * most), np.arange(-most, most + 1))
+    bent = CCO(bits=bits, bound=bound, curvature=curvature)(jnp.asarray([bound, -bound]))
+    np.testing.assert_allclose(bent, [bound, -bound], rtol=1e-6)
 
 
 # --- mismatch -------------------------------------------------------------------------------------------
@@ -127,6 +153,19 @@ def test_converters_belong_to_the_chip(name, key):
     assert 0 < np.abs(np.asarray(y - plain)).max() < 20 * step
 
 
+def test_converters_that_serve_padding_and_weights_are_no_better(key):
+    """Three columns of five on the second array, sliced: some converters' first column is padding."""
+    adc = SAR(bits=12, bound=4.0, offset=0.3, columns_per_adc=2)
+    hardware = Hardware(slices=Slices(bits=1, count=2), adc=adc, array_shape=(4, 3))
+    w = jnp.ones((4, 5))
+
+    def outputs(key):
+        return read(None, hardware, program(key, hardware, w), w, jnp.ones(4))
+
+    spread = jnp.std(jax.vmap(outputs)(jax.random.split(key, 2000)), axis=0)
+    np.testing.assert_allclose(spread, spread[0], rtol=0.1)  # 4.5 standard errors of a difference
+
+
 def test_a_chip_keeps_its_other_scores_when_its_converters_change(key):
     w = jnp.ones((3, 5))
     plain, other = (program(key, Hardware(adc=adc), w).outputs for adc in (ADC(), SAR()))
@@ -153,6 +192,29 @@ def test_gradient_is_straight_through_within_the_bound(name):
     y = jnp.array([[-2.4, -1.93, 0.1, 0.2, 1.99, 2.01]])
     slope = jax.grad(lambda y: jnp.sum(adc(y)))(y)
     np.testing.assert_array_equal(slope, [[0, 1, 1, 1, 1, 0]])
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        DAC(),
+        DAC(bits=8),
+        BitSerial(bits=8),
+        *(kind(bits=8, bound=1.0) for kind in (ADC, SAR, Ramp, CCO)),
+        *(kind(bits=None, bound=1.0) for kind in (ADC, CCO)),
+    ],
+    ids=repr,
+)
+def test_gradient_at_the_bound_is_that_within_it(convert):
+    """Inputs of exactly 1 are ordinary: black and white pixels."""
+
+    def f(x):
+        if isinstance(convert, BitSerial):
+            return convert.total(convert.pulses(x[None, None])[0])[0, 0]
+        return convert(None, x) if isinstance(convert, DAC) else convert(x[None])[0]
+
+    slopes = [float(jax.grad(f)(jnp.float32(x))) for x in (-1.01, -1.0, 0.99, 1.0, 1.01)]
+    np.testing.assert_allclose(slopes, [0, 1, 1, 1, 0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [SAR, Ramp])

@@ -18,11 +18,13 @@ from anajax.arrays import (
     ReadVoltage,
     SShape,
     WeightNoise,
+    Wires,
     mvm,
     program,
     settle,
     unprogrammed,
 )
+from anajax.devices import Ideal
 from anajax.testing import check_distribution, check_moments
 
 NONE = Differential(scale_by="none")
@@ -66,9 +68,18 @@ def test_each_column_and_input_has_its_own_ir_drop(x64, key):
     for b in range(4):
         for c in range(3):
             a = n * 1e-3 * sum(abs(w[j, c] * x[b, j]) for j in range(n))
-            dip = sum(w[j, c] * x[b, j] * (1 - (1 - j / n) ** 2) for j in range(n))
+            dip = sum(w[-1 - j, c] * x[b, -1 - j] * (1 - (1 - j / n) ** 2) for j in range(n))  # the last is sensed
             wanted[b, c] = w[:, c] @ x[b] - 1.5 * (0.05 * a**3 - 0.2 * a**2 + 0.5 * a) * dip
     np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+def test_both_models_of_wires_lose_most_far_from_the_sensed_end(key):
+    """What row_order relies on; the formula knows no drop along word lines."""
+    w, x = jnp.ones((8, 1)), 0.1 * jnp.ones((1, 8))
+    for wires in (IRDrop(resistance=500.0), Wires(word_line=0.0, bit_line=500.0)):
+        hardware = Hardware(device=Ideal(g_min=0.0, g_max=5e-6), wires=wires)
+        by_row = jax.grad(lambda x, h=hardware: one(h, w, x).sum())(x)[0]
+        assert (np.diff(by_row) > 0).all()
 
 
 def test_without_resistance_nothing_drops():

@@ -20,6 +20,7 @@ from anajax.arrays import (
     OutputNoise,
     Quantile,
     Slices,
+    WeightNoise,
     currents,
     mvm,
     program,
@@ -27,6 +28,7 @@ from anajax.arrays import (
     unprogrammed,
 )
 from anajax.devices import presets as devices
+from anajax.devices.conduction import Sinh
 from anajax.testing import check_gradients
 
 WHOLE = Differential(scale_by="none")
@@ -118,6 +120,17 @@ def test_analytic_ranges_of_means(x64):
     np.testing.assert_allclose(Maximum()([currents(None, hardware, effective, mean)]), wanted, rtol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["constant", "pcm"])
+def test_analytic_ranges_know_the_noise_of_weights(kind, key):
+    w = jax.random.uniform(key, (30, 2), minval=-1.0)
+    hardware = Hardware(mapping=WHOLE, weight_noise=WeightNoise(sigma=0.5, kind=kind))
+    effective = unprogrammed(None, hardware, w)
+    x = 0.3 + 0.2 * jax.random.normal(key, (20_000, 30))
+    y = currents(key, hardware, effective, x)[0, :, 0]
+    wanted = jnp.max(jnp.abs(y.mean(0)) + 2 * y.std(0))
+    np.testing.assert_allclose(Analytic(sigmas=2.0)(hardware, effective, 0.3, 0.2), wanted, rtol=0.02)
+
+
 def test_analytic_ranges_have_true_gradients(key):
     hardware = Hardware(
         mapping=WHOLE, array_shape=(4, 3), output_noise=OutputNoise(sigma=0.3), inputs=FixedRange(range=2.0)
@@ -171,7 +184,8 @@ def test_a_calibrated_range_errs_less(key):
         (lambda: Quantile(level=99.0), "Quantile.level must be .* at most 1; got 99"),
         (lambda: MovingQuantile(momentum=0.0), "MovingQuantile.momentum must be greater than 0"),
         (lambda: analytic(inputs=AbsMax()), r"Hardware.inputs=AbsMax"),
-        (lambda: analytic(dac=BitSerial()), r"Hardware.dac=BitSerial\(add='digital'\)"),
+        (lambda: analytic(dac=BitSerial()), r"Hardware.dac=BitSerial\(\.\.\.\)"),
+        (lambda: analytic(conduction=Sinh(v_0=0.1), v_read=0.2), "Analytic needs arrays that compute a matrix product"),
         (lambda: analytic(inputs=LearnedRange()), "Analytic needs input_range"),
         (lambda: analytic(mean=jnp.zeros(4)), r"mean must have shape \(rows\) with rows=3; got \(4,\)"),
         (lambda: currents(None, Hardware(adc=ADC()), effective(Hardware()), jnp.ones((2, 4))), "x must have shape"),

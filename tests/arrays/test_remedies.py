@@ -79,8 +79,10 @@ def test_networks_are_compensated_layer_by_layer(key):
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"compensate needs hardware\.wires; got None"):
+    with pytest.raises(ValueError, match=r"compensate needs Hardware\.wires to be Wires\(\.\.\.\), .*; got None"):
         arrays.compensate(anajax.Hardware(), jnp.ones((2, 2)))
+    with pytest.raises(ValueError, match="got IRDrop"):
+        arrays.compensate(anajax.Hardware(wires=arrays.IRDrop()), jnp.ones((2, 2)))
     steep = hardware(1.0, conduction=anajax.devices.conduction.Sinh(v_0=0.1), v_read=0.2)
     with pytest.raises(ValueError, match="compensate needs arrays that compute a matrix product"):
         arrays.compensate(steep, jnp.ones((2, 2)))

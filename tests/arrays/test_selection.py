@@ -64,6 +64,26 @@ def test_wires_leave_less_for_the_far_cell(x64):
     assert shifts[1] < 0.99 * shifts[0]
 
 
+def test_transistors_take_their_share_and_protect_what_they_cut_off(x64):
+    model = VTEAM()
+    start = np.full((2, 2), 0.5 * (float(model.bounds[0]) + float(model.bounds[1])))
+    resistance = 0.05 / float(model.current(start[0, 0], 0.05))
+    width, v = 1e-10, 2.5 * float(model.v_off)
+    wires = Wires(word_line=0.0, bit_line=0.0, select=resistance)
+    after, solution = write_pulse(model, start, wires, [0.0, v], [v, 0.0], width, steps=1)
+    half = float(solution.device_voltages[1, 1])
+    np.testing.assert_allclose(half, v / 2, rtol=1e-9)
+    np.testing.assert_allclose(solution.device_voltages, [[0, 0], [0, half]], atol=1e-12)
+    np.testing.assert_allclose(after[1, 1], sole(model, start[1, 1], half, width), rtol=1e-9)
+    np.testing.assert_array_equal(after[0], start[0])  # one of them with v across cell and transistor
+    # the other polarity: its word line at zero volts, its gate on
+    back = -4 * float(model.v_on)
+    after, solution = write_pulse(model, start, wires, [0.0, 0.0], [back, 0.0], width, gate=[True, False], steps=1)
+    np.testing.assert_allclose(solution.device_voltages, [[-back / 2, 0], [0, 0]], atol=1e-12)
+    assert after[0, 0] != start[0, 0]
+    np.testing.assert_array_equal(after[1], start[1])
+
+
 def test_more_steps_come_to_the_same(x64):
     """The circuit changes as the cells do: halving the steps halves the error."""
     model = VTEAM()
@@ -88,8 +108,26 @@ def test_errors(change, message):
         half_select(**({"shape": SHAPE, "cell": CELL, "v": 1.0} | change))
 
 
-def test_steps_are_counted():
-    with pytest.raises(ValueError, match="steps must be a positive integer; got 0"):
-        write_pulse(
-            VTEAM(), jnp.ones((2, 2)), Wires(word_line=0.0, bit_line=0.0), jnp.ones(2), jnp.ones(2), 1.0, steps=0
-        )
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"x": jnp.full((2, 2), 1.5)}, ValueError, r"x must lie within the bounds of VTEAM, .* got 1\.5 in 4 of 4"),
+        ({"word": jnp.ones(3)}, ValueError, r"word must have shape \(rows\) with rows=2; got \(3,\)"),
+        ({"bit": jnp.ones(3)}, ValueError, r"bit must have shape \(cols\)"),
+        ({"model": 2.0}, TypeError, "model must be one of anajax.devices.memristor"),
+        ({"wires": None}, TypeError, r"wires must be Wires\(\.\.\.\), resistances in ohm; got None"),
+        ({"gate": [1, 0]}, ValueError, "gate switches transistors, and Wires.select is None"),
+        ({"steps": 0}, ValueError, "steps must be a positive integer; got 0"),
+    ],
+)
+def test_errors_of_pulses(change, error, message):
+    arguments = {
+        "model": VTEAM(),
+        "x": jnp.full((2, 2), 1e-9),
+        "wires": Wires(word_line=0.0, bit_line=0.0),
+        "word": jnp.ones(2),
+        "bit": jnp.zeros(2),
+        "width": 1e-12,
+    }
+    with pytest.raises(error, match=message):
+        write_pulse(**(arguments | change))

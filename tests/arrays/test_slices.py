@@ -9,6 +9,7 @@ from anajax.arrays import (
     ADC,
     SAR,
     Additive,
+    BitSerial,
     Differential,
     DriftCompensation,
     Offset,
@@ -69,6 +70,21 @@ def test_products_of_integers_are_exact_through_converters_of_one_level_a_step(b
     coarse = hardware.replace(adc=adc.replace(bits=11))  # steps of two levels
     rounded = read(None, coarse, program(key, coarse, w / w.max()), w / w.max(), x) * w.max()
     assert np.abs(rounded - product).max() > 1
+
+
+@pytest.mark.parametrize("slices", [Slices(bits=1, count=1), Slices(bits=2, count=1), Slices(bits=1, count=8)])
+def test_fill_leaves_room_in_every_cell_and_costs_no_bits(slices, key):
+    w, x, _ = integers(key, 1)
+    plain, roomy = (Hardware(slices=slices, mapping=Differential(fill=f)) for f in (1.0, 0.5))
+    found = unprogrammed(None, roomy, w)
+    assert float(jnp.abs(found.weights).max()) == 0.5
+    wanted = mvm(None, plain, unprogrammed(None, plain, w), x)
+    np.testing.assert_allclose(mvm(None, roomy, found, x), wanted, rtol=1e-6)
+
+
+def test_doubles_keep_their_digits(x64):
+    np.testing.assert_allclose(Slices(bits=2, count=1).split(jnp.array([1 / 3])), [1 / 3], rtol=1e-15)
+    np.testing.assert_allclose(BitSerial(bits=3, pulse_bits=2).pulses(jnp.array([1 / 3]))[..., 0], [1 / 3], rtol=1e-15)
 
 
 def test_lines_are_slices_of_all_columns_least_significant_first():

@@ -147,7 +147,14 @@ def test_a_linear_law_is_the_matrix_product_and_a_chip_with_a_law_has_gradients(
     ideal = hardware(None)
     y = arrays.mvm(None, ideal, arrays.unprogrammed(None, ideal, w), x)
     ohmic = ideal.replace(conduction=anajax.devices.conduction.Ohmic())
-    np.testing.assert_array_equal(arrays.mvm(None, ohmic, arrays.unprogrammed(None, ohmic, w), x), y)
+    np.testing.assert_allclose(arrays.mvm(None, ohmic, arrays.unprogrammed(None, ohmic, w), x), y, rtol=1e-11)
+    line = anajax.devices.curves.Polynomial(coefficients=(0.0, 2.0))  # I = 2 g v
+    double = ideal.replace(conduction=anajax.devices.conduction.Polynomial(coefficients=(line,), orders=(1,)))
+    for effective in (
+        arrays.unprogrammed(None, double, w),
+        arrays.settle(None, double, arrays.program(key, double, w), w),
+    ):
+        np.testing.assert_allclose(arrays.mvm(None, double, effective, x), 2 * y, rtol=1e-9)
     steep = hardware(conduction=anajax.devices.conduction.Sinh(v_0=0.2), v_read=0.3, array_shape=(5, 4))
     tile = arrays.program(key, steep, w)
 

@@ -24,7 +24,7 @@ from anajax.arrays.circuits.lines import Grid, drops, load, load_words
 Inverse: TypeAlias = Callable[[Array, float], tuple[Array, Array]]
 
 _REFINEMENTS = 4
-_LANES = 16  # inputs that a CPU solves for at once: their fields stay in its cache
+_LANES = 8  # inputs that a CPU solves for at once: their fields stay in its cache
 
 
 class Report(NamedTuple):
@@ -69,7 +69,7 @@ def in_lanes(f: Callable[[Array], Any], n: int) -> Any:
 
     Inputs do not meet, so results are the same for any number at a time.
     """
-    lanes = _LANES if jax.default_backend() == "cpu" else 256 * _LANES
+    lanes = _LANES if jax.default_backend() == "cpu" else 512 * _LANES
     if n <= lanes:
         return f(jnp.arange(n))
     count = -(-n // lanes)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import operator
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from anajax import _check
 from anajax._record import leaf, record
-from anajax.arrays.circuits.solve import Solution, solve
+from anajax.arrays.circuits.solve import Solution, solve, solved
 from anajax.arrays.wires import Wires
 from anajax.devices.conduction import Conduction, Scores
 from anajax.devices.memristor import Memristor, Sampled, simulate
@@ -41,9 +44,10 @@ def half_select(
     """
     _check.choice(scheme, "scheme", tuple(_SCHEMES))
     for k, (n, size) in enumerate(zip(cell, shape, strict=True)):
-        if not 0 <= n < size:
+        if operator.index(n) not in range(size):
             raise ValueError(f"cell[{k}] must lie within [0, {size}) for an array of shape {shape}; got {n}")
     volts = _check.floating(v, "v")
+    _check.finite(volts, "v")
     word, bit = (share * volts * jnp.ones(n) for share, n in zip(_SCHEMES[scheme], shape, strict=True))
     return word.at[cell[0]].set(volts), bit.at[cell[1]].set(0.0)
 
@@ -58,6 +62,8 @@ class ByState(Conduction):
 
     model: Memristor = leaf()
 
+    by_conductance = False
+
     def current(self, g: ArrayLike, v: ArrayLike, scores: Scores | None = None) -> Array:
         """Return the current [A] of cells in the states `g` at `v` [V]."""
         return self.model.current(jnp.asarray(g), jnp.asarray(v))
@@ -71,6 +77,7 @@ def write_pulse(
     bit: ArrayLike,
     width: ArrayLike,
     *,
+    gate: ArrayLike | None = None,
     steps: int = 4,
     throw: bool = True,
 ) -> tuple[Array, Solution]:
@@ -81,11 +88,12 @@ def write_pulse(
 
     Args:
       model: the cells.
-      x: their states before, `[rows, cols]`, in the unit of the model.
+      x: their states before, `[rows, cols]`, in the unit of the model and within its bounds.
       wires: resistances.
       word: voltages of the word lines [V], `[rows]`; for one cell, with `bit`, from `half_select`.
       bit: voltages of the bit lines [V], `[cols]`.
       width: duration of the pulse [s].
+      gate: as in `solve`: which transistors are on, where `wires` has any.
       steps: how often the circuit is solved.
       throw: as in `anajax.devices.memristor.simulate`.
 
@@ -94,17 +102,30 @@ def write_pulse(
     """
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps must be a positive integer; got {steps!r}")
-    states = _check.floating(x, "x")
+    if not isinstance(model, Memristor):
+        raise TypeError(f"model must be one of anajax.devices.memristor, such as VTEAM(); got {model!r}")
+    states, word, bit = _check.floating(x, "x"), _check.floating(word, "word"), _check.floating(bit, "bit")
     _check.shape(states, "x", "rows cols")
+    rows, cols = states.shape
+    _check.shape(word, "word", "rows", f"x has shape {states.shape}", rows=rows)
+    _check.shape(bit, "bit", "cols", f"x has shape {states.shape}", cols=cols)
     _check.in_range(width, "width", gt=0)
+    if all(_check.is_concrete(b) for b in (states, *model.bounds)):
+        low, high = (np.broadcast_to(b, states.shape) for b in model.bounds)
+        outside = ~((low <= np.asarray(states)) & (np.asarray(states) <= high))
+        if outside.any():
+            raise ValueError(
+                f"x must lie within the bounds of {type(model).__name__}, {low[outside][0]:g} to {high[outside][0]:g};"
+                f" got {np.asarray(states)[outside][0]:g} in {int(outside.sum())} of {states.size} places"
+            )
     times = jnp.stack([jnp.zeros(()), jnp.asarray(width) / steps])
 
     def moved(x: Array, y: Array) -> Array:
         return simulate(model, Sampled(times=times, volts=jnp.stack([y, y])), times, x, throw=throw).state[-1]
 
-    solution = None
-    for _ in range(steps):
-        solution = solve(states, word, wires, ByState(model=model), bit_voltage=bit)
-        states = jax.vmap(jax.vmap(moved))(states, solution.cell_voltages)
-    assert solution is not None
-    return states, solution
+    def step(states: Array, _: None) -> tuple[Array, Solution]:
+        solution = solve(states, word, wires, ByState(model=model), bit_voltage=bit, gate=gate)
+        return jax.vmap(jax.vmap(moved))(states, solution.device_voltages), solution
+
+    states, solutions = jax.lax.scan(step, states, None, length=steps)
+    return states, solved(jax.tree.map(lambda a: a[-1], solutions))

@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from anajax import _check
-from anajax.arrays.circuits.solve import check_arguments
+from anajax.arrays.circuits.solve import check_arguments, check_kinds, switched_on
 from anajax.arrays.wires import Wires
 from anajax.devices.conduction import Conduction, Ohmic, Scores
 
@@ -29,6 +29,7 @@ def to_spice(
     *,
     scores: Scores | None = None,
     bit_voltage: ArrayLike = 0.0,
+    gate: ArrayLike | None = None,
     title: str = "crossbar",
 ) -> str:
     """Return the netlist of an array; `ngspice -b FILE` finds its operating point and prints the output currents.
@@ -49,6 +50,7 @@ def to_spice(
       conduction: law of the cells; `None` for Ohm's. A law of your own that is not linear needs `spice`.
       scores: standard scores of the cells for the law, each `[rows, cols]`.
       bit_voltage: voltages that the bit lines are held at [V], a number or `[cols]`.
+      gate: which transistors are on, as in `solve`.
       title: first line of the netlist.
 
     Raises:
@@ -67,17 +69,19 @@ def to_spice(
     """
     if not title.strip() or len(title.splitlines()) > 1:
         raise ValueError(f"title must be one line of text; got {title!r}")
+    check_kinds(wires, conduction)
     with jax.enable_x64(True):
         wide = functools.partial(jax.tree.map, lambda a: jnp.asarray(a, jnp.float64))
         cells, drive, sink = (wide(np.asarray(a)) for a in (g, v, bit_voltage))
         law, wires, scores = wide((Ohmic() if conduction is None else conduction, wires, scores))
-        check_arguments(cells, drive, sink, scores)
+        check_arguments(cells, drive, sink, scores, conduction)
         rows, cols = cells.shape
         _check.shape(drive, "v", "rows", "A netlist has one vector of voltages", rows=rows)
         sink = jnp.broadcast_to(sink, (cols,))
         lines = _lines(wires, rows, cols)
         nodes = {node: at for line in lines for node, at in line.nodes.items()}
-        there = cells > 0 if wires.select is None else (cells > 0) & (drive != 0)[:, None]
+        on = switched_on(wires, drive, cells.shape, gate)
+        there = cells > 0 if on is None else (cells > 0) & (on != 0)
         elements = _cells(law, cells, scores, np.asarray(there), float(wires.select or 0.0), nodes)
         volts = jnp.maximum(jnp.abs(drive).max(), jnp.abs(sink).max())
         amps = jnp.abs(law.current(cells, drive[:, None] - sink, scores)).max()
