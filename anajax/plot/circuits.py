@@ -21,7 +21,7 @@ from anajax.arrays.wires import Wires
 from anajax.plot._axes import scaled
 
 _LARGEST = 16  # arrays that can be drawn wire by wire
-_QUANTITIES = {"V": "voltage", "A": "current", "%": "share of the voltage applied"}
+_QUANTITIES = {"V": "voltage", "A": "current", "%": "share of the largest voltage"}
 _ASIDE = 0.5  # of a bit line from the word-line nodes of its cells, in the drawing
 _PALE = ("YlOrRd", "YlGnBu", "Greys")  # maps whose first colours would be lost on white
 _ENDS = 0.7  # of lines beyond the cells
@@ -49,7 +49,7 @@ def ir_drop(solution: Solution, v: ArrayLike, *, bit_voltage: ArrayLike = 0.0, r
       solution: of one vector of voltages.
       v: voltages of the word lines [V], `[rows]`, as given to `solve`.
       bit_voltage: voltages of the bit lines [V], as given to `solve`.
-      relative: whether to show percents of what is applied; where that is nothing, the map is grey.
+      relative: whether to show percents of the largest voltage that is applied to a cell.
     """
     rows, cols = _shape(solution)
     if np.shape(v) != (rows,):
@@ -59,7 +59,7 @@ def ir_drop(solution: Solution, v: ArrayLike, *, bit_voltage: ArrayLike = 0.0, r
     applied = np.asarray(v, float)[:, None] - np.broadcast_to(np.asarray(bit_voltage, float), (rows, cols))
     lost = np.where(applied < 0, -1, 1) * (applied - np.asarray(solution.cell_voltages, float))
     if relative:
-        lost = 100 * np.divide(lost, np.abs(applied), out=np.full_like(lost, np.nan), where=applied != 0)
+        lost = 100 * lost / (np.abs(applied).max() or 1.0)
     figure, (axes,) = _panels(1, (rows, cols))
     _map(axes, lost, "%" if relative else "V", "lost in the wires")
     return figure
@@ -177,15 +177,13 @@ def _scale(values: Any, unit: str, colors: str) -> _Scale:
     known = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
     factor, name = (1.0, unit) if unit == "%" else scaled(known, unit)
     low, high = factor * known.min(), factor * known.max()
-    if unit == "%":  # of next to nothing, anything is lost
-        low, high = np.clip((low, high), -100, 100)
     if min(-low, high) > 0.1 * max(-low, high):
         high = max(-low, high)
         low, colors = -high, "coolwarm"
     colormap = matplotlib.colormaps[colors]
     if colors in _PALE:
         colormap = ListedColormap(colormap(np.linspace(0.2, 1, 256)))
-    return _Scale(factor, f"{_QUANTITIES[unit]} ({name})", Normalize(low, high), colormap.with_extremes(bad="0.85"))
+    return _Scale(factor, f"{_QUANTITIES[unit]} ({name})", Normalize(low, high), colormap)
 
 
 def _add(axes: Axes, collection: Collection, values: Any, scale: _Scale) -> None:
@@ -201,9 +199,7 @@ def _map(
     scale = _scale(values, unit, "viridis")
     shown = scale.factor * values
     image = axes.imshow(shown, norm=scale.norm, cmap=scale.colors, interpolation="nearest")
-    beyond = bool(np.any(shown < scale.norm.vmin)), bool(np.any(shown > scale.norm.vmax))
-    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
-    axes.figure.colorbar(image, ax=axes, label=scale.label, extend=extend)
+    axes.figure.colorbar(image, ax=axes, label=scale.label)
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))

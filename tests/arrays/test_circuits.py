@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from nodal import nodal
 
-from anajax.arrays import Wires, effective_matrix, solve
+from anajax.arrays import IRDrop, Wires, effective_matrix, solve
 from anajax.arrays.circuits.linear import solve_linear
 from anajax.devices import conduction, curves
+from anajax.devices.memristor import VTEAM
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -348,6 +349,10 @@ def test_the_session_keeps_its_precision():
         np.testing.assert_allclose(solve(g, v, wires, dtype="float64").currents, right, rtol=1e-15)
 
 
+class Bare(conduction.Conduction):
+    """A law that its author forgot to decorate."""
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -357,6 +362,13 @@ def test_the_session_keeps_its_precision():
         ({"v": [1.0, 2.0]}, ValueError, "v must have shape .* rows=1; got"),
         ({"v": [np.inf]}, ValueError, "v must be finite; got inf"),
         ({"bit_voltage": [0.0] * 3}, ValueError, r"bit_voltage must be a number or have shape \(2,\)"),
+        ({"wires": IRDrop()}, TypeError, r"wires must be Wires\(\.\.\.\), resistances in ohm; got IRDrop"),
+        ({"conduction": "sinh"}, TypeError, "conduction must be a law such as Sinh.* got 'sinh'"),
+        ({"conduction": conduction.Sinh}, TypeError, "conduction must be a law such as Sinh"),
+        ({"conduction": Bare()}, TypeError, r"Bare must be decorated with @anajax\.devices\.record"),
+        ({"conduction": VTEAM()}, TypeError, r"got VTEAM.*ByState\(model=\.\.\.\)"),
+        ({"gate": [True]}, ValueError, "gate switches transistors, and Wires.select is None"),
+        ({"g": [[1e5, 2.0]]}, UserWarning, "g has a cell of 100000 S: conductances are in siemens"),
         ({"dtype": "float16"}, ValueError, "dtype must be 'float32' or 'float64'; got 'float16'"),
     ],
 )
