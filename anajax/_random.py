@@ -45,6 +45,14 @@ def read_normal(key: Array, shape: tuple[int, ...], dtype: Any, first: int | Arr
     return (x * p).reshape(shape).astype(dtype)
 
 
+def read_uniform(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Draw numbers from [0, 1), as `read_normal` draws its own: multiples of 2**-24 at most, or of a type's epsilon."""
+    exact = jnp.promote_types(dtype, jnp.float32)
+    words = _words(key, jax.lax.iota(jnp.uint32, math.prod(shape)))
+    bits = min(24, jnp.finfo(dtype).nmant + 1)
+    return ((words >> (32 - bits)).astype(exact) * 2.0**-bits).astype(dtype).reshape(shape)
+
+
 def fold_read(key: Array, *data: int | Array) -> Array:
     """Return a key for reads, of a key and integers below 2**32, as `jax.random.fold_in` would."""
     for d in data:

@@ -30,6 +30,7 @@ from anajax.arrays.hardware import Hardware as Hardware
 from anajax.arrays.mapping import Differential as Differential
 from anajax.arrays.mapping import Mapping as Mapping
 from anajax.arrays.mapping import Offset as Offset
+from anajax.arrays.mapping import Signed as Signed
 from anajax.arrays.modifiers import Additive as Additive
 from anajax.arrays.modifiers import DeviceNoise as DeviceNoise
 from anajax.arrays.modifiers import Discretize as Discretize
@@ -41,6 +42,14 @@ from anajax.arrays.periphery import OutputNoise as OutputNoise
 from anajax.arrays.periphery import ReadVoltage as ReadVoltage
 from anajax.arrays.periphery import SShape as SShape
 from anajax.arrays.periphery import WeightNoise as WeightNoise
+from anajax.arrays.pulses import Pulsed as Pulsed
+from anajax.arrays.pulses import PulseTrain as PulseTrain
+from anajax.arrays.pulses import Sums as Sums
+from anajax.arrays.pulses import aggregate_update as aggregate_update
+from anajax.arrays.pulses import coincidences as coincidences
+from anajax.arrays.pulses import granularity as granularity
+from anajax.arrays.pulses import sequential_update as sequential_update
+from anajax.arrays.pulses import sums as sums
 from anajax.arrays.reads import aware_mvm as aware_mvm
 from anajax.arrays.reads import currents as currents
 from anajax.arrays.reads import mvm as mvm

@@ -8,9 +8,10 @@ from jax import Array
 from anajax import _check
 from anajax._record import Record, leaf, record, static
 from anajax.arrays.converters import ADC, DAC, InputScaling
-from anajax.arrays.mapping import Differential, Mapping
+from anajax.arrays.mapping import Differential, Mapping, Signed
 from anajax.arrays.modifiers import Modifier
 from anajax.arrays.periphery import OutputNoise, ReadVoltage, SShape, WeightNoise
+from anajax.arrays.pulses import PulseTrain
 from anajax.arrays.serial import BitSerial
 from anajax.arrays.slices import Slices
 from anajax.arrays.wires import WireModel, Wires
@@ -49,6 +50,7 @@ class Hardware(Record):
     Attributes:
       device: what one cell does.
       mapping: how weights become conductances.
+      pulses: trains by which in-situ training moves them.
       slices: bits of weights on several lines, or `None`.
       array_shape: largest `(rows, cols)` of one array, in weights; larger matrices are cut, and their partial
         sums added in digital. `None` for arrays as large as each matrix.
@@ -75,6 +77,7 @@ class Hardware(Record):
 
     device: Device = leaf(default=None)
     mapping: Mapping = leaf(default=None)
+    pulses: PulseTrain = leaf(default=None)
     slices: Slices | None = leaf(default=None)
     array_shape: tuple[int, int] | None = static(default=None)
     inputs: InputScaling | None = leaf(default=None)
@@ -94,7 +97,7 @@ class Hardware(Record):
 
     def __post_init__(self) -> None:
         # records cannot stand as defaults in the class body: arrays would be made at import
-        for name, default in (("device", Ideal), ("mapping", Differential)):
+        for name, default in (("device", Ideal), ("mapping", Differential), ("pulses", PulseTrain)):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default())
         super().__post_init__()
@@ -104,12 +107,14 @@ class Hardware(Record):
         for name, kind in _PARTS.items():
             part = getattr(self, name)
             if part is not None and not isinstance(part, kind):
-                wanted = "Wires or IRDrop" if kind is WireModel else kind.__name__
-                raise TypeError(f"Hardware.{name} must be {wanted} or None; got {part!r}")
-        if _check.is_concrete(self.device.g_min) and not np.all(np.asarray(self.device.g_min) >= 0):
+                wanted = "Wires, an IRDrop" if kind is WireModel else kind.__name__
+                raise TypeError(f"Hardware.{name} must be a {wanted} or None; got {part!r}")
+        signed = isinstance(self.mapping, Signed)
+        if _check.is_concrete(self.device.g_min) and bool(np.all(np.asarray(self.device.g_min) < 0)) != signed:
             raise ValueError(
-                "Hardware.device must be a cell whose conductance has no sign, as the mapping subtracts cells itself;"
-                f" got {type(self.device).__name__} with g_min={self.device.g_min} S"
+                "Hardware.device must be a cell whose conductance has a sign where Hardware.mapping is Signed, and none"
+                f" where the mapping subtracts cells itself; got {type(self.device).__name__} with"
+                f" g_min={self.device.g_min} S and {type(self.mapping).__name__}"
             )
         shape = self.array_shape
         if shape is not None and not (
@@ -159,6 +164,7 @@ class Hardware(Record):
 _PARTS = {
     "device": Device,
     "mapping": Mapping,
+    "pulses": PulseTrain,
     "slices": Slices,
     "inputs": InputScaling,
     "dac": DAC,

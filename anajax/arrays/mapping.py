@@ -56,6 +56,10 @@ class Mapping(Record):
         """Return the shape `(cells, rows, lines)` of the conductances of a `rows` x `cols` matrix."""
         raise NotImplementedError
 
+    def route(self, counts: Array) -> Array:
+        """Return the pulses of each cell, `[cells, rows, lines]`, of those of weights, `[rows, cols]`, both signed."""
+        raise NotImplementedError
+
 
 @record
 class Differential(Mapping):
@@ -108,6 +112,17 @@ class Differential(Mapping):
                 g.append(device.g_min + device.window * part)
         return jnp.stack(g)
 
+    def route(self, counts: Array) -> Array:
+        """Return pulses that only go up, `"lowest"`, or that go up on one cell and down on the other, `"midpoint"`.
+
+        The least significant pair gets them, if there are several.
+        """
+        each = jnp.stack([jnp.maximum(counts, 0.0), jnp.maximum(-counts, 0.0)])
+        if self.scheme == "midpoint":
+            each = jnp.stack([counts, -counts])
+        still = 2 * (jnp.shape(self.significance)[0] - 1)
+        return jnp.concatenate([each, jnp.zeros((still, *counts.shape), counts.dtype)])
+
     def _factors(self, device: Device) -> Array:
         f = jnp.asarray(self.significance)
         return (f / f.sum() / device.window)[:, None, None]
@@ -141,9 +156,38 @@ class Offset(Mapping):
         """Return the weights `[rows, cols]`."""
         return 2 * (g[0, :, :-1] - g[0, :, -1:]) / device.window
 
+    def route(self, counts: Array) -> Array:
+        """Return the same pulses, and none for the reference column."""
+        return jnp.concatenate([counts, jnp.zeros_like(counts[:, :1])], axis=-1)[None]
+
     def decode_variance(self, device: Device, variance: Array) -> Array:
         """Return the variance of the weights `[rows, cols]`, ignoring what the reference makes common."""
         return 4 * (variance[0, :, :-1] + variance[0, :, -1:]) / device.window**2
+
+
+@record
+class Signed(Mapping):
+    """One cell for each weight, for compound cells whose conductance has a sign: w = g / g_max."""
+
+    def cells(self, rows: int, cols: int) -> tuple[int, int, int]:
+        """Return `(1, rows, cols)`."""
+        return 1, rows, cols
+
+    def encode(self, device: Device, weights: Array) -> Array:
+        """Return target conductances [S], shape `[1, rows, cols]`."""
+        return device.g_max * weights[None]
+
+    def decode(self, device: Device, g: Array) -> Array:
+        """Return the weights `[rows, cols]`."""
+        return g[0] / device.g_max
+
+    def route(self, counts: Array) -> Array:
+        """Return the same pulses."""
+        return counts[None]
+
+    def decode_variance(self, device: Device, variance: Array) -> Array:
+        """Return the variance of the weights `[rows, cols]`."""
+        return variance[0] / device.g_max**2
 
 
 def grid(rows: int, cols: int, array_shape: tuple[int, int] | None) -> tuple[int, int, int, int]:

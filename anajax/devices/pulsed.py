@@ -298,7 +298,8 @@ class StepResponse(Device):
     def _many(self, key: Array | None, cell: Realised, x: Array, n: Array, up: Array) -> Array:
         """Return the state after `n` pulses."""
         longest = jnp.ceil(jnp.max(n, initial=1.0)).astype(jnp.int32)  # at least one: zero pulses have a derivative
-        return iterate(_one_pulse, longest, x, (self, key, cell, n, up))
+        moved = iterate(_one_pulse, longest, x, (self, key, cell, n, up))
+        return jnp.where(jnp.isnan(n), jnp.nan, moved)  # which no loop would count
 
     def _touched(self, key: Array | None, cells: Cells, counts: Array, x: Array) -> Cells:
         """Return cells in their new state: those that were pulsed start a new age and have new write noise."""
