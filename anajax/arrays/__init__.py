@@ -25,6 +25,12 @@ from anajax.arrays.converters import clip_to_range as clip_to_range
 from anajax.arrays.converters import decay_range as decay_range
 from anajax.arrays.converters import quantize as quantize
 from anajax.arrays.converters import step_size as step_size
+from anajax.arrays.crossbar import Crossbar as Crossbar
+from anajax.arrays.crossbar import Examples as Examples
+from anajax.arrays.crossbar import in_conductances as in_conductances
+from anajax.arrays.crossbar import in_situ_mvm as in_situ_mvm
+from anajax.arrays.crossbar import pulsed as pulsed
+from anajax.arrays.crossbar import stand as stand
 from anajax.arrays.hardware import DriftCompensation as DriftCompensation
 from anajax.arrays.hardware import Hardware as Hardware
 from anajax.arrays.mapping import Differential as Differential

@@ -70,6 +70,8 @@ class Hardware(Record):
         the array exceeds the ADC's bound; 0 for never.
       compensation: drift compensation, or `None`.
       modifier: what hardware-aware training adds to the weights, or `None`.
+      transposed: periphery of the transposed reads of in-situ training, which carry errors back; `None` for that of
+        the forward reads, with `AbsMax` inputs, as errors are small.
       backward: gradients of hardware-aware training (of a read without a chip): `"exact"`, or `"ideal"`, those
         of a plain matrix product with the weights as modified for this step, whatever else the forward pass did,
         as published recipes train; the hardware then gets none.
@@ -93,6 +95,7 @@ class Hardware(Record):
     halvings: int = static(default=0)
     compensation: DriftCompensation | None = leaf(default=None)
     modifier: Modifier | None = leaf(default=None)
+    transposed: Hardware | None = leaf(default=None)
     backward: str = static(default="exact", choices=("exact", "ideal"))
 
     def __post_init__(self) -> None:
@@ -177,4 +180,5 @@ _PARTS = {
     "adc": ADC,
     "compensation": DriftCompensation,
     "modifier": Modifier,
+    "transposed": Hardware,
 }

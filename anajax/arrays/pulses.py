@@ -175,24 +175,35 @@ def sequential_update(
     return jax.lax.scan(one, start, (jnp.arange(x.shape[0], dtype=jnp.uint32), x, d))[0]
 
 
-class Sums(NamedTuple):
+@record
+class Sums(Record):
     """What the examples of a mini-batch sum up to: all that `aggregate_update` knows of them.
 
-    With the gradient x d of each example and its largest magnitude, max |x| max |d|: the sums `[rows, cols]` of x d, of
-    |x d|, and of (x d)**2 over the largest magnitude; and the mean of the largest magnitudes.
+    With the gradient x d of each example and its largest magnitude, max |x| max |d|:
+
+    Attributes:
+      gradient: sum of x d, `[rows, cols]`.
+      magnitude: sum of |x d|.
+      square: sum of (x d)**2 over the largest magnitude.
+      largest: mean of the largest magnitudes, a scalar.
     """
 
-    gradient: Array
-    magnitude: Array
-    square: Array
-    largest: Array
+    gradient: Array = leaf()
+    magnitude: Array = leaf()
+    square: Array = leaf()
+    largest: Array = leaf()
 
 
 def sums(x: Array, d: Array) -> Sums:
     """Return the sums of examples `x [n, rows]`, `d [n, cols]`."""
     size_x, size_d = (jnp.max(jnp.abs(a), axis=1, keepdims=True) for a in (x, d))
     square_x, square_d = (a**2 / jnp.where(s > 0, s, 1.0) for a, s in ((x, size_x), (d, size_d)))
-    return Sums(x.T @ d, jnp.abs(x).T @ jnp.abs(d), square_x.T @ square_d, jnp.mean(size_x * size_d))
+    return Sums(
+        gradient=x.T @ d,
+        magnitude=jnp.abs(x).T @ jnp.abs(d),
+        square=square_x.T @ square_d,
+        largest=jnp.mean(size_x * size_d),
+    )
 
 
 def aggregate_update(

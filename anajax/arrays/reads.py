@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -167,7 +167,14 @@ def aware_mvm(
 @jax.custom_vjp
 def _no_value(x: Array, w: Array, used: Array) -> Array:
     """Return zeros, with the gradient of `x @ w` for `w`, and that of `x @ used` for `x`."""
-    return jnp.zeros((*x.shape[:-1], w.shape[-1]), jnp.result_type(x, w))
+    return zeros_of((*x.shape[:-1], w.shape[-1]), x, w, used)
+
+
+def zeros_of(shape: tuple[int, ...], *args: Any) -> Array:
+    """Return zeros that have every axis of `vmap` of the arguments: else gradients would be summed over these."""
+    leaves = [a for a in jax.tree.leaves(args) if a.size]
+    nothing = sum((jnp.minimum(jnp.abs(a.ravel()[0]), 0) for a in leaves), jnp.zeros((), jnp.result_type(*leaves)))
+    return jnp.broadcast_to(nothing, shape)
 
 
 def _no_value_fwd(x, w, used):

@@ -81,7 +81,7 @@ def program(key: Array | None, hardware: Hardware, weights: Array) -> Tile:
       hardware: the spec.
       weights: finite, shape `[rows, cols]`.
     """
-    weights = _checked_weights(weights)
+    weights = checked_weights(weights)
     n_rows, n_cols, r, c = grid(weights.shape[0], weights.shape[1], hardware.array_shape)
     lines, c = _widths(hardware, c)
     shape = (n_rows, n_cols, *hardware.mapping.cells(r, lines))
@@ -113,13 +113,13 @@ def settle(key: Array | None, hardware: Hardware, tile: Tile, weights: Array, ti
       weights: the weights that were programmed, `[rows, cols]`.
       time: seconds since programming, scalar, >= 0.
     """
-    weights = _checked_weights(weights)
+    weights = checked_weights(weights)
     _check.in_range(time, "time", ge=0)
     _check.shape(jnp.asarray(time), "time", "", "One call settles arrays at one time; map over times")
     arrays = cut(weights, hardware.array_shape)
     _check_tile(tile, hardware, arrays)
     scale = hardware.mapping.scales(arrays)
-    fractions = _checked_fractions(hardware, arrays / scale[..., None, :])
+    fractions = checked_fractions(hardware, arrays / scale[..., None, :])
     present = cut(jnp.ones_like(weights), hardware.array_shape)
     fractions, present, scale = _sliced(hardware, fractions, present, scale)
 
@@ -137,11 +137,11 @@ def settle(key: Array | None, hardware: Hardware, tile: Tile, weights: Array, ti
             now = mapping.decode(device, mean)
             reference, now = _seen(hardware, reference * present), _seen(hardware, now * present)
             factor = _compensate(hardware.compensation, reference, now)
-        w, g = _read_through(hardware, g, scores, present)
+        w, g = read_through(hardware, g, scores, present)
         frozen = _seen(hardware, w)
         return frozen, g, jnp.broadcast_to(factor, frozen.shape[-1:])
 
-    frozen, held, factor = _over_grid(one, arrays.shape[:2])(key, tile.cells, tile.conduction, fractions, present)
+    frozen, held, factor = over_grid(one, arrays.shape[:2])(key, tile.cells, tile.conduction, fractions, present)
     present = present[..., : frozen.shape[-1]]
     return Effective(
         weights=frozen,
@@ -162,7 +162,7 @@ def unprogrammed(key: Array | None, hardware: Hardware, weights: Array) -> Effec
       hardware: the spec.
       weights: `[rows, cols]`.
     """
-    weights = _checked_weights(weights)
+    weights = checked_weights(weights)
     arrays = cut(weights, hardware.array_shape)
     scale = hardware.mapping.scales(arrays)
     arrays = _saturated(hardware, arrays / scale[..., None, :])
@@ -180,7 +180,7 @@ def unprogrammed(key: Array | None, hardware: Hardware, weights: Array) -> Effec
     held = None
     if hardware.conduction is not None or isinstance(hardware.wires, Wires) or hardware.cell_by_cell:
         device, encode = hardware.device, hardware.mapping.encode
-        wired = _over_grid(lambda _, w, used: _read_through(hardware, encode(device, w), {}, used), arrays.shape[:2])
+        wired = over_grid(lambda _, w, used: read_through(hardware, encode(device, w), {}, used), arrays.shape[:2])
         arrays, held = wired(None, arrays, present)
     if hardware.slices is not None and variance is not None:
         each = variance if variance.ndim > 2 else jnp.broadcast_to(variance[..., None, None], arrays.shape)
@@ -205,7 +205,7 @@ def _sliced(hardware: Hardware, fractions: Array, present: Array, scale: Array) 
     return slices.split(fractions / fill) * fill, slices.repeat(present), slices.scales(scale)
 
 
-def _read_through(hardware: Hardware, g: Array, scores: dict[str, Array], present: Array) -> tuple[Array, Array | None]:
+def read_through(hardware: Hardware, g: Array, scores: dict[str, Array], present: Array) -> tuple[Array, Array | None]:
     """Return the weights that the terminals of an array see of cells `g [cells, rows, lines]` [S].
 
     Where no matrix says what they see, the weights are those of the cells, and the cells themselves come with them.
@@ -237,7 +237,7 @@ def _compensate(compensation: DriftCompensation, reference: Array, now: Array) -
     return jnp.where(bottom > 0, top / jnp.where(bottom > 0, bottom, 1.0), 1.0)
 
 
-def _over_grid(f: Callable[..., Any], shape: tuple[int, ...]) -> Callable[..., Any]:
+def over_grid(f: Callable[..., Any], shape: tuple[int, ...]) -> Callable[..., Any]:
     """Map `f(key, ...)` over the grid of arrays, one after the other, with a key for each, or `None` for all.
 
     The loop keeps what enters it in memory; side by side, XLA would draw a chip's scores again for each use.
@@ -252,7 +252,8 @@ def _over_grid(f: Callable[..., Any], shape: tuple[int, ...]) -> Callable[..., A
     return mapped
 
 
-def _checked_weights(weights: Array) -> Array:
+def checked_weights(weights: Array) -> Array:
+    """Return weights as floats; raise for what is no finite matrix."""
     weights = _check.floating(weights, "weights")
     _check.shape(weights, "weights", "rows cols")
     _check.finite(weights, "weights")
@@ -283,7 +284,8 @@ def _check_tile(tile: Tile, hardware: Hardware, arrays: Array) -> None:
             )
 
 
-def _checked_fractions(hardware: Hardware, fractions: Array) -> Array:
+def checked_fractions(hardware: Hardware, fractions: Array) -> Array:
+    """Return fractions of the window within it; raise where no scale brings weights there."""
     known = _check.is_concrete(fractions) and _check.is_concrete(hardware.mapping.fill)
     if hardware.mapping.scale_by == "none" and known:
         peak = float(jnp.max(jnp.abs(fractions)) / hardware.mapping.fill)

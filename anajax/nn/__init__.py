@@ -2,6 +2,7 @@
 
 from anajax.nn.analog import AnalogLayer as AnalogLayer
 from anajax.nn.analog import Chip as Chip
+from anajax.nn.analog import Conductance as Conductance
 from anajax.nn.analog import Conv as Conv
 from anajax.nn.analog import InputRange as InputRange
 from anajax.nn.analog import Kernel as Kernel
@@ -9,6 +10,8 @@ from anajax.nn.analog import Linear as Linear
 from anajax.nn.analog import OutputScale as OutputScale
 from anajax.nn.analog import Spec as Spec
 from anajax.nn.calibration import calibrate_adc as calibrate_adc
+from anajax.nn.learning import by_example as by_example
+from anajax.nn.learning import in_situ as in_situ
 from anajax.nn.model import Apply as Apply
 from anajax.nn.model import ChipState as ChipState
 from anajax.nn.model import convert as convert

@@ -17,7 +17,7 @@ from jax import Array
 
 from anajax import arrays
 from anajax._random import fold_read, split_read
-from anajax.arrays import Effective, Hardware, LearnedRange, Tile
+from anajax.arrays import Crossbar, Effective, Hardware, LearnedRange, Tile
 from anajax.devices import Ideal
 
 
@@ -31,6 +31,10 @@ class OutputScale(nnx.Param):
 
 class InputRange(nnx.Param):
     """Learned input that maps to the DAC's full scale."""
+
+
+class Conductance(nnx.Variable):
+    """Weights that live in conductances, a `Crossbar` in the place of a kernel: they change by pulses only."""
 
 
 class Spec(nnx.Variable):
@@ -116,8 +120,20 @@ class AnalogLayer:
         """Return the weights as matrices, `[groups, rows, cols]`."""
         raise NotImplementedError
 
+    @property
+    def crossbar(self) -> Crossbar | None:
+        """The `Crossbar` that the weights live in, its leaves with an axis of groups; `None` for a kernel."""
+        return self.kernel.get_value() if isinstance(self.kernel, Conductance) else None
+
+    @property
+    def _like_weights(self) -> Array:
+        """Return an array of the type of the weights."""
+        return self.kernel[...] if self.crossbar is None else self.crossbar.scale
+
     def program(self, key: Array | None) -> Tile:
         """Fabricate arrays and program the layer's weights onto them; leaves carry the axis of groups."""
+        if self.crossbar is not None:
+            raise ValueError("weights that live in conductances are programmed already: their Conductance is the chip")
         hardware = self.hardware.get_value()
         return over_groups(lambda key, w: arrays.program(key, hardware, w), key, self.matrices())
 
@@ -144,7 +160,10 @@ class AnalogLayer:
 
         hardware: Hardware = self.hardware.get_value()
         training = hardware.modifier is not None and not self.deterministic and chip is None
-        settling = isinstance(chip, Tile) and not isinstance(hardware.device, Ideal)
+        crossbar = self.crossbar
+        if crossbar is not None and chip is not None:
+            raise ValueError(f"chip must be None where weights live in conductances; got a {type(chip).__name__}")
+        settling = (isinstance(chip, Tile) or crossbar is not None) and not isinstance(hardware.device, Ideal)
         if read_key is None and (hardware.noisy or training or settling):
             raise ValueError(
                 f"{type(self).__name__} is noisy and was called without a key: pass key=jax.random.key(...) to"
@@ -152,7 +171,14 @@ class AnalogLayer:
             )
         input_range = None if self.input_range is None else self.input_range[...]
         x = jnp.moveaxis(inputs, -2, 0)
-        if chip is None:
+        if crossbar is not None:
+            effective = over_groups(lambda k, c: arrays.stand(k, hardware, c, time), frozen_key, crossbar)
+
+            def learn(keys: Array | None, crossbar: Crossbar, effective: Effective, x: Array) -> Array:
+                return arrays.in_situ_mvm(keys, hardware, crossbar, effective, x, input_range)
+
+            y = over_groups(learn, read_key, crossbar, effective, x, keys=2)
+        elif chip is None:
 
             def multiply(keys: Array | None, w: Array, x: Array) -> Array:
                 noise, read = (None, None) if keys is None else keys
@@ -226,7 +252,7 @@ class Linear(AnalogLayer, nnx.Linear):
         _no_sharding(out_sharding)
         _check_features(inputs, self.in_features)
         bias = None if self.bias is None else self.bias[...]
-        inputs, _, bias = self.promote_dtype((inputs, self.kernel[...], bias), dtype=self.dtype)
+        inputs, _, bias = self.promote_dtype((inputs, self._like_weights, bias), dtype=self.dtype)
         return self._forward(inputs[..., None, :], bias, key, time, chip)
 
 
@@ -290,7 +316,7 @@ class Conv(AnalogLayer, nnx.Conv):
         _no_sharding(out_sharding)
         _check_features(inputs, self.in_features)
         bias = None if self.bias is None else self.bias[...]
-        inputs, _, bias = self.promote_dtype((inputs, self.kernel[...], bias), dtype=self.dtype)
+        inputs, _, bias = self.promote_dtype((inputs, self._like_weights, bias), dtype=self.dtype)
         dims = len(self.kernel_size)
         batch = inputs.shape[: inputs.ndim - dims - 1]
         patches = self._patches(inputs.reshape(-1, *inputs.shape[len(batch) :]))

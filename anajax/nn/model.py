@@ -13,9 +13,12 @@ from jax import Array
 
 from anajax._random import fold_read
 from anajax.arrays import Effective, Hardware, Tile
-from anajax.nn.analog import AnalogLayer, Chip, Context, Conv, Linear, Spec, frozen_key
+from anajax.nn.analog import AnalogLayer, Chip, Conductance, Context, Conv, Linear, Spec, frozen_key
 
 ChipState = dict[str, Tile]
+
+#: what training changes: by gradients, and by pulses
+PARAMETERS = (nnx.Param, Conductance)
 
 
 class Apply:
@@ -64,7 +67,7 @@ class Apply:
         """Return `(output, rest)`: as `apply`, with Flax's other state as the call leaves it."""
         model = self.merge(params, hardware, key=key, time=time, chip=chip, rest=rest, train=train)
         output = model(*args, **kwargs)
-        return output, nnx.split(model, nnx.Param, Spec, Chip, ...)[4]
+        return output, nnx.split(model, PARAMETERS, Spec, Chip, ...)[4]
 
     def program(self, key: Array | None, params: Any, hardware: Any) -> ChipState:
         """Make one chip, as `program(key, model)` does, of the model with these parameters and hardware."""
@@ -112,7 +115,7 @@ class Apply:
         for name, layer in layers(model):
             layer.hardware.set_value(hardware[name] if isinstance(hardware, dict) else hardware)
             layer.context = Context(
-                key=None if key is None else _fold(key, name),
+                key=None if key is None else fold_name(key, name),
                 time=time,
                 chip=None if chip is None else chip[name],
                 inputs=None if inputs is None else inputs.setdefault(name, []),
@@ -144,7 +147,7 @@ def split(model: nnx.Module) -> tuple[Apply, Any, Any, Any]:
     """
     graphdef, params, specs, chips, rest = (
         part if i == 0 else jax.tree.map(lambda a: a, part)
-        for i, part in enumerate(nnx.split(model, nnx.Param, Spec, Chip, ...))
+        for i, part in enumerate(nnx.split(model, PARAMETERS, Spec, Chip, ...))
     )
     found = dict(layers(model))
     hardware = {name: layer.hardware.get_value() for name, layer in found.items()}
@@ -170,7 +173,7 @@ def program(key: Array | None, model: nnx.Module) -> ChipState:
     Returns:
       `{name: Tile}`: standard scores, valid for any weights and hardware of these shapes.
     """
-    chip = {n: layer.program(None if key is None else _fold(key, n)) for n, layer in layers(model)}
+    chip = {n: layer.program(None if key is None else fold_name(key, n)) for n, layer in layers(model)}
     if not chip:
         raise ValueError(f"{type(model).__name__} has no analog layers; see anajax.nn.convert")
     return chip
@@ -227,7 +230,8 @@ def _analog(kind: type, module: Any, hardware: Hardware, options: dict[str, Any]
     return layer
 
 
-def _fold(key: Array, name: str) -> Array:
+def fold_name(key: Array, name: str) -> Array:
+    """Return the key of a layer, by its name."""
     return fold_read(key, zlib.crc32(name.encode()))
 
 
@@ -235,7 +239,7 @@ def _reseed(model: nnx.Module, key: Array | None) -> None:
     """Give Flax's own random streams (dropout) keys of this call; what they stored would repeat."""
     for path, node in nnx.iter_graph(model):
         if isinstance(node, nnx.RngStream) and key is not None:
-            node.key.set_value(_fold(key, "/".join(map(str, path))))
+            node.key.set_value(fold_name(key, "/".join(map(str, path))))
             node.count.set_value(jax.numpy.zeros_like(node.count.get_value()))
 
 

@@ -228,6 +228,25 @@ def test_ideal_backward_is_that_of_the_plain_layer(key):
     np.testing.assert_array_equal(*outputs)
 
 
+def test_ideal_backward_keeps_groups_and_fleets_apart(key):
+    """Where the gradient is taken around a `vmap`, over groups of a convolution or over sets of weights."""
+    noisy = anajax.presets.standard_aimc().replace(inputs=FixedRange(range=4.0))
+    conv = nn.Conv(4, 6, (3,), feature_group_count=2, hardware=noisy, rngs=nnx.Rngs(0))
+    x, dense = jax.random.normal(key, (5, 7, 4)), jax.random.normal(key, (16, 8))
+    for layer, inputs in ((conv, x), (_layer(noisy), dense)):
+        apply, params, _, _ = nn.split(layer)
+        fleet = jax.tree.map(lambda a: jnp.stack([a, 0.5 * a]), params)
+        target = jax.random.normal(key, apply(params, noisy, inputs, key=key).shape)
+
+        def loss(params, hw, apply=apply, inputs=inputs, target=target):
+            return jnp.sum(target * apply(params, hw, inputs, key=key))
+
+        ours = jax.grad(lambda p, f=loss: jax.vmap(lambda p: f(p, noisy))(p).sum())(fleet)
+        plain = jax.vmap(jax.grad(lambda p, f=loss: f(p, Hardware())))(fleet)
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
 def test_train_and_eval_switch_the_modifier_only(key):
     hw = Hardware(modifier=Additive(sigma=0.5))
     layer = _layer(hw)

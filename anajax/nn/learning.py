@@ -1,0 +1,76 @@
+"""Models whose weights live in conductances, for training on the crossbar itself."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from anajax import arrays
+from anajax.arrays import Crossbar, Examples, Hardware
+from anajax.nn.analog import Conductance, over_groups
+from anajax.nn.model import Apply, fold_name, layers
+
+
+def in_situ(key: Array | None, model: nnx.Module) -> Any:
+    """Return a copy of a model whose analog layers live in conductances: fabricated, programmed, ready for pulses.
+
+    Its parameters, as `split` returns them, hold a `Conductance` in the place of each kernel; optimisers of
+    `anajax.optim` train these, any other the biases and what else is digital.
+
+    Args:
+      key: random key; `None` gives mean devices without programming error.
+      model: a model with analog layers; it stays as it is.
+    """
+    model = nnx.clone(model)
+    found = dict(layers(model))
+    if not found:
+        raise ValueError(f"{type(model).__name__} has no analog layers; see anajax.nn.convert")
+    for name, layer in found.items():
+        hardware: Hardware = layer.hardware.get_value()
+
+        def write(key: Array | None, weights: Array, hardware: Hardware = hardware) -> Crossbar:
+            return arrays.in_conductances(key, hardware, weights)
+
+        own = None if key is None else fold_name(key, name)
+        layer.kernel = Conductance(over_groups(write, own, layer.matrices()))
+    return model
+
+
+def by_example(apply: Apply, params: Any, hardware: Any, *args: Any, **kwargs: Any) -> Any:
+    """Return the parameters with room for what each example of a batch tells the crossbars.
+
+    Pulses of a mini-batch then follow one another example by example, every vector of a convolution in turn, instead
+    of in one jump. Batches must have the size of the one given here.
+
+    Args:
+      apply: from `split`, of a model of `in_situ`.
+      params: its parameters.
+      hardware: its hardware.
+      *args: a batch, as `apply` takes it.
+      **kwargs: as `apply` takes them, but for those of `Apply` itself.
+    """
+    seen: dict[str, list[Array]] = {}
+
+    def run(params: Any, hardware: Any, args: Any) -> Any:
+        model = apply.merge(params, hardware, key=jax.random.key(0), inputs=seen)
+        return model(*args, **kwargs)
+
+    jax.eval_shape(run, params, hardware, args)
+    model = apply.merge(params, hardware)
+    for name, layer in layers(model):
+        crossbar = layer.crossbar
+        if crossbar is None:
+            continue
+        calls = seen.get(name, [])
+        if len(calls) != 1:
+            raise ValueError(f"{name} must be called once for pulses in the order of examples; got {len(calls)} calls")
+        groups, n, (rows, cols) = calls[0].shape[-2], math.prod(calls[0].shape[:-2]), crossbar.shape
+        dtype = crossbar.scale.dtype
+        room = Examples(x=jnp.zeros((groups, n, rows), dtype), d=jnp.zeros((groups, n, cols), dtype))
+        layer.kernel.set_value(crossbar.replace(seen=room))
+    return nnx.state(model, nnx.Any(nnx.Param, Conductance))
