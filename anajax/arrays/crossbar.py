@@ -156,9 +156,14 @@ def pulsed(
         x = _cut_vectors(seen.x, n_rows, grid(crossbar.shape[0], cols, hardware.array_shape)[2])
         d = _cut_vectors(seen.d, n_cols, cols) / crossbar.scale[:, :, None]
         x = jnp.broadcast_to(x[:, None], (n_rows, n_cols, *x.shape[1:]))
-        told = Examples(x=x, d=d)
+        told = _examples(x, d)
     after = over_grid(step, (n_rows, n_cols))(key, crossbar.cells, told)
     return crossbar.replace(cells=after.cells), after.pulses
+
+
+@jax.jit  # where NaN passes, as in `sums`
+def _examples(x: Array, d: Array) -> Examples:
+    return Examples(x=x, d=d)
 
 
 def _cut_vectors(x: Array, count: int, size: int) -> Array:
@@ -203,7 +208,7 @@ def _told_bwd(saved, d):
     seen, x, scale, transposed, periphery, key = saved
     dx = mvm(key, periphery, transposed, d)
     if isinstance(seen, Examples):
-        told = Examples(x=x, d=d)
+        told = _examples(x, d)
     else:
         n_rows, n_cols, cols = scale.shape
         rows = transposed.weights.shape[-1]

@@ -57,7 +57,7 @@ class Mapping(Record):
         raise NotImplementedError
 
     def route(self, counts: Array) -> Array:
-        """Return the pulses of each cell, `[cells, rows, lines]`, of those of weights, `[rows, cols]`, both signed."""
+        """Return the pulses of each cell of a weight, `[cells, rows, cols]`, of those of weights, `[rows, cols]`."""
         raise NotImplementedError
 
 
@@ -157,8 +157,8 @@ class Offset(Mapping):
         return 2 * (g[0, :, :-1] - g[0, :, -1:]) / device.window
 
     def route(self, counts: Array) -> Array:
-        """Return the same pulses, and none for the reference column."""
-        return jnp.concatenate([counts, jnp.zeros_like(counts[:, :1])], axis=-1)[None]
+        """Return the same pulses; the reference column gets none."""
+        return counts[None]
 
     def decode_variance(self, device: Device, variance: Array) -> Array:
         """Return the variance of the weights `[rows, cols]`, ignoring what the reference makes common."""

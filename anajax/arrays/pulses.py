@@ -141,8 +141,8 @@ def granularity(hardware: Hardware) -> Array:
     before = mapping.decode(device, device.conductance(virgin))
 
     def change(count: float) -> Array:
-        after = device.pulse(None, virgin, mapping.route(jnp.full((1, 1), count)))
-        return jnp.abs(mapping.decode(device, device.conductance(after)) - before)
+        after = device.pulse(None, _of_weights(virgin, 1), mapping.route(jnp.full((1, 1), count)))
+        return jnp.abs(mapping.decode(device, device.conductance(_with_others(after, virgin))) - before)
 
     return ((change(1.0) + change(-1.0)) / 2)[0, 0]
 
@@ -171,8 +171,9 @@ def sequential_update(
         cells = hardware.device.pulse(pulsing, carry.cells, hardware.mapping.route(counts))
         return Pulsed(cells, carry.pulses + jnp.abs(counts)), None
 
-    start = Pulsed(cells, jnp.zeros((x.shape[1], d.shape[1]), x.dtype))
-    return jax.lax.scan(one, start, (jnp.arange(x.shape[0], dtype=jnp.uint32), x, d))[0]
+    start = Pulsed(_of_weights(cells, d.shape[1]), jnp.zeros((x.shape[1], d.shape[1]), x.dtype))
+    after = jax.lax.scan(one, start, (jnp.arange(x.shape[0], dtype=jnp.uint32), x, d))[0]
+    return after._replace(cells=_with_others(after.cells, cells))
 
 
 @record
@@ -194,6 +195,7 @@ class Sums(Record):
     largest: Array = leaf()
 
 
+@jax.jit  # where NaN passes, for those who look at gradients to find
 def sums(x: Array, d: Array) -> Sums:
     """Return the sums of examples `x [n, rows]`, `d [n, cols]`."""
     size_x, size_d = (jnp.max(jnp.abs(a), axis=1, keepdims=True) for a in (x, d))
@@ -237,9 +239,20 @@ def aggregate_update(
         sure = busy * total.square / jnp.where(total.magnitude > 0, total.magnitude, 1.0)
         left = jnp.maximum(1 - sure, 0.0)
         up, down = (_numbers(fold_read(key, 1, i), m, m * left) for i, m in enumerate((up, down)))
+    after = _of_weights(cells, up.shape[1])
     for k, counts in zip(keys, (-down / 2, up, -down / 2), strict=True):
-        cells = hardware.device.pulse(k, cells, hardware.mapping.route(counts))
-    return Pulsed(cells, up + down)
+        after = hardware.device.pulse(k, after, hardware.mapping.route(counts))
+    return Pulsed(_with_others(after, cells), up + down)
+
+
+def _of_weights(cells: Cells, cols: int) -> Cells:
+    """Return the cells on lines of weights, which come first; reference columns get no pulses."""
+    return jax.tree.map(lambda a: a[..., :cols], cells)
+
+
+def _with_others(after: Cells, before: Cells) -> Cells:
+    """Return the cells of weights `after` pulses, with those of other lines as they were."""
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b[..., a.shape[-1] :]], axis=-1), after, before)
 
 
 def _numbers(key: Array, mean: Array, variance: Array) -> Array:

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 
 from anajax import _check
+from anajax._random import read_normal
 from anajax._record import leaf, record, static
 from anajax.devices.device import Cells
 from anajax.devices.pulsed import Realised, StepResponse, safe_sqrt
@@ -112,7 +113,7 @@ class LineResponse(StepResponse):
             q = (s * c2c / (1 + s)) ** 2
             left = jnp.exp(n * (jnp.log1p(s) + jnp.log1p(q) / 2))  # root of what is left of E (x - asymptote)**2
             std = jnp.abs(first) * left * c2c / (1 + s) * safe_sqrt(_fading(n, q))
-        return end + std * jax.random.normal(key, x.shape, x.dtype)
+        return end + std * read_normal(key, x.shape, x.dtype)
 
     def _coarse(self) -> bool:
         """Return whether the mean cell's noise, at a bound or in one step, is a sizeable part of the window.

@@ -126,7 +126,7 @@ def test_a_reference_pair_reaches_its_window():
         (
             lambda: anajax.Hardware(device=presets.pcm_pair()),
             ValueError,
-            ("Hardware.device", "OneSidedPair", "no sign"),
+            ("Hardware.device", "OneSidedPair", "has a sign where"),
         ),
         (lambda: Faulty(device=presets.pcm_pair(), low=0.1), ValueError, ("Faulty.device", "around its parts")),
         (lambda: OneSidedPair(device=SoftBounds()), ValueError, ("OneSidedPair.device", "rest=0", "lower=0.25")),
