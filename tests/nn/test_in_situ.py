@@ -196,6 +196,7 @@ def test_nothing_to_learn_changes_nothing(key):
     assert all(float(p.sum()) == 0 for p in state.inner_states["analog"].inner_state.pulses.values())
 
 
+@pytest.mark.slow
 def test_chips_train_side_by_side(key):
     """Chips that differ in fabrication only, in one vmapped program: as one by one."""
     rough = devices.SoftBounds(dx=0.01, dx_d2d=0.3, c2c=0.3, g_min=50e-6, g_max=100e-6)
@@ -242,6 +243,7 @@ def test_a_gradient_over_chips_is_that_of_each(key):
         )
 
 
+@pytest.mark.slow
 def test_the_final_loss_has_derivatives_by_the_device(key, x64):
     """Through twenty steps of training, against finite differences: asymmetry, step and cycle-to-cycle noise."""
     base = devices.SoftBounds(dx=0.002, up_down=0.2, c2c=0.3, g_min=50e-6, g_max=100e-6, one_by_one=False)
