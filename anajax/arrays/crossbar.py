@@ -85,7 +85,10 @@ def in_conductances(key: Array | None, hardware: Hardware, weights: Array) -> Cr
 
 
 def stand(key: Array | None, hardware: Hardware, crossbar: Crossbar, time: Array | float = 0.0) -> Effective:
-    """Return the arrays as they stand `time` seconds after they were last pulsed; see `settle`."""
+    """Return the arrays as they stand `time` seconds after they were last pulsed; see `settle`.
+
+    Drift compensation, scores of outputs and the modifier of hardware-aware training have no part in it.
+    """
     present = cut(jnp.ones(crossbar.shape, crossbar.scale.dtype), hardware.array_shape)
 
     def one(key: Array | None, cells: Cells, present: Array) -> tuple[Array, Array | None]:

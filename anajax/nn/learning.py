@@ -13,7 +13,7 @@ from jax import Array
 from anajax import arrays
 from anajax.arrays import Crossbar, Examples, Hardware
 from anajax.nn.analog import Conductance, over_groups
-from anajax.nn.model import Apply, fold_name, layers
+from anajax.nn.model import PARAMETERS, Apply, fold_name, layers
 
 
 def in_situ(key: Array | None, model: nnx.Module) -> Any:
@@ -73,4 +73,4 @@ def by_example(apply: Apply, params: Any, hardware: Any, *args: Any, **kwargs: A
         dtype = crossbar.scale.dtype
         room = Examples(x=jnp.zeros((groups, n, rows), dtype), d=jnp.zeros((groups, n, cols), dtype))
         layer.kernel.set_value(crossbar.replace(seen=room))
-    return nnx.state(model, nnx.Any(nnx.Param, Conductance))
+    return nnx.state(model, nnx.Any(*PARAMETERS))
