@@ -243,3 +243,13 @@ def analytic_range(rule, key, n=100_000):
     found = float(jnp.mean(y[:, 2] > bound))  # of a positive mean: above only
     assert abs(found - beyond) < 4.5 * np.sqrt(beyond / n), found
     assert float(jnp.max(jnp.mean(jnp.abs(y) > bound, axis=0))) < 2 * beyond
+
+
+TIMES = np.array([1.0, 10.0, 100.0, 1e3, 1e4, 1e5])  # s
+Z = 4.0  # a right value is further off in standard errors with odds of 6e-5
+
+
+def within(found, true, z=Z):
+    """Assert that every value named in `true` is within `z` standard errors."""
+    off = {name: np.abs((found.values[name] - np.asarray(value)) / found.std[name]) for name, value in true.items()}
+    assert all(np.all(x <= z) for x in off.values()), f"{off}\n{found}"

@@ -7,15 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from checks import TIMES, Z, within
 
 from anajax import devices, fit
 from anajax.devices import conduction as laws
 from anajax.devices import memristor
-from anajax.devices.pulsed import Drift, Leak
+from anajax.devices.pulsed import Leak
 from anajax.fit import _result, _solve, cells, pulses
 from anajax.testing import check_moments
-
-Z = 4.0  # a right value is further off in standard errors with odds of 6e-5
 
 UP_DOWN = np.r_[np.ones(100), -np.ones(200), np.ones(100)]
 NOISE = {"c2c": 0.3, "write_noise": 0.5}
@@ -59,12 +58,6 @@ def test_coordinates_go_there_and_back_with_the_right_slopes():
     for k, step in enumerate(1e-6 * np.eye(5)):
         difference = (flat(z + step) - flat(z - step)) / 2e-6
         np.testing.assert_allclose(difference, free.slopes(z) * (np.arange(5) == k), rtol=1e-6, atol=1e-9)
-
-
-def within(found, true, z=Z):
-    """Assert that every value named in `true` is within `z` standard errors."""
-    off = {name: np.abs((found.values[name] - np.asarray(value)) / found.std[name]) for name, value in true.items()}
-    assert all(np.all(x <= z) for x in off.values()), f"{off}\n{found}"
 
 
 # device -> (the device that made the data, the one the fit starts from)
@@ -362,97 +355,6 @@ def test_tests_of_residuals_keep_their_odds():
     assert _result.judge(rng.normal(size=300), 1, (450.0, 300.0)).reasons
 
 
-# --- currents ---------------------------------------------------------------------------------------------
-
-LAWS = {
-    "Ohmic": (laws.Ohmic(), laws.Ohmic(), {}),
-    "Sinh": (laws.Sinh(v_0=0.3), laws.Sinh(v_0=1.0), {"v_0": 0.3}),
-    "Power": (laws.Power(gamma=2.6, v_ref=0.1), laws.Power(gamma=2.1, v_ref=0.1), {"gamma": 2.6}),
-    "PooleFrenkel": (
-        laws.PooleFrenkel(d_eps=2e-17, v_ref=0.1),
-        laws.PooleFrenkel(d_eps=1e-16, v_ref=0.1),
-        {"d_eps": 2e-17},
-    ),
-    "Polynomial": (laws.cubic(-0.4), laws.cubic(0.0), {"coefficients.1.coefficients": [0.0, -0.4]}),
-}
-
-
-@pytest.mark.parametrize("name", LAWS)
-def test_sweeps_give_their_law_back(name):
-    true, start, values = LAWS[name]
-    v, g, rng = np.linspace(-0.5, 0.5, 41), np.array([1e-6, 2e-6, 5e-6]), np.random.default_rng(0)
-    i = np.asarray(true.current(g[:, None], v))
-    floor = 1e-10 * rng.normal(size=i.shape)
-    found = fit.conduction(start, v, i * (1 + 0.01 * rng.normal(size=i.shape)) + floor, floor=1e-10)
-    within(found, values | {"g": g, "noise": 0.01})
-    assert found.explained
-    if values:
-        known = fit.conduction(start, v, i * (1 + 0.01 * rng.normal(size=i.shape)), g=g, noise=0.01)
-        within(known, values)
-        assert "g" not in known.values
-
-
-def poole_frenkel_sweeps(seed, n=200):
-    """Sweeps of cells whose d_eps follows a line in ln R; c follows from both, as R is their chord at 0.1 V."""
-    rng = np.random.default_rng(seed)
-    ln_r = rng.uniform(np.log(4e5), np.log(1.9e6), n)
-    ln_d = -0.0901 * ln_r - 37.1 + 0.3 * rng.normal(size=n)
-    beta = laws._FIELD / laws.ROOM_TEMPERATURE * np.exp(-ln_d / 2)
-    ln_c = -ln_r - beta * np.sqrt(0.1)
-    v = np.arange(0, 0.5001, 0.005)
-    i = np.exp(ln_c)[:, None] * v * np.exp(beta[:, None] * np.sqrt(v)) * (1 + 0.003 * rng.normal(size=(n, len(v))))
-    return v, i, ln_r, ln_c, ln_d
-
-
-def test_poole_frenkel_population():
-    v, i, ln_r, ln_c, _ = poole_frenkel_sweeps(0)
-    i[3, 50] *= 1.5  # a spike
-    found = fit.poole_frenkel_population(v, i)
-    assert set(found) == {"high"}
-    high = found["high"]
-    assert high.residual.shape[0] == 199
-    within(high, {"d_slope": -0.0901, "d_offset": -37.1, "std_d": 0.3})
-    line = np.polyfit(ln_r, ln_c, 1)
-    within(high, {"c_slope": line[0], "c_offset": line[1], "std_c": np.std(ln_c - np.polyval(line, ln_r), ddof=2)})
-    assert high.spec.correlation > 0.9
-    low = fit.poole_frenkel_population(v, np.concatenate([i, 1e3 * i[:50]]))
-    assert set(low) == {"low", "high"}
-    assert set(fit.poole_frenkel_population(v, i, split=None)) == {"all"}
-
-
-def test_errors_of_a_poole_frenkel_population_are_right():
-    rows = []
-    for seed in range(1, 101):
-        v, i, *_ = poole_frenkel_sweeps(seed, 100)
-        found = fit.poole_frenkel_population(v, i)["high"]
-        rows.append([(found.values[n] - t) / found.std[n] for n, t in (("d_slope", -0.0901), ("d_offset", -37.1))])
-    for column in np.array(rows).T:
-        check_moments(column, 0.0, 1.0, z=Z)
-
-
-def test_transient_gives_its_model_back():
-    true = memristor.VTEAM(k_on=-0.2, v_on=-0.3, v_off=0.4, k_off=0.1)
-    t = np.linspace(0, 1e-7, 60)
-    volts = np.sin(4e7 * np.pi * t)
-    i = np.asarray(memristor.simulate(true, memristor.Sampled(times=t, volts=volts), t).current)
-    i = i + 1e-3 * np.ptp(i) * np.random.default_rng(0).normal(size=i.shape)
-    found = fit.memristor(true.replace(k_off=0.2, R_on=60.0), t, volts, i, ("k_off", "R_on"))
-    within(found, {"k_off": 0.1, "R_on": 50.0})
-    assert found.explained
-
-
-def test_transient_of_microamperes_gives_its_model_back():
-    """Noise starts at one, a million times the residuals: the fit must not take that for the optimum."""
-    true = memristor.VTEAM(k_on=-0.2, v_on=-0.3, v_off=0.4, k_off=0.1, R_on=1e5, R_off=1e6)
-    t = np.linspace(0, 1e-7, 60)
-    volts = np.sin(4e7 * np.pi * t)
-    i = np.asarray(memristor.simulate(true, memristor.Sampled(times=t, volts=volts), t).current)
-    i = i + 1e-8 * np.random.default_rng(0).normal(size=i.shape)
-    found = fit.memristor(true.replace(k_off=0.2, R_on=1.2e5), t, volts, i, ("k_off", "R_on"))
-    within(found, {"k_off": 0.1, "R_on": 1e5, "noise": 1e-8})
-    assert found.explained
-
-
 # --- any residual -----------------------------------------------------------------------------------------
 
 
@@ -512,75 +414,6 @@ def test_precision_of_the_session_stays(double):
         assert jnp.zeros(1).dtype == (jnp.float64 if double else jnp.float32)
     assert not jax.config.jax_enable_x64
     within(found, {"v_0": 0.4})
-
-
-# --- drift ------------------------------------------------------------------------------------------------
-
-TIMES = np.array([1.0, 10.0, 100.0, 1e3, 1e4, 1e5])
-
-
-def retention(rng, cells=400, slope=None, noise=0.02):
-    law = Drift(nu=0.05, nu_d2d=0.3, nu_slope=slope, t_0=1.0)
-    g = jnp.asarray(np.exp(rng.uniform(np.log(2e-6), np.log(2e-5), (cells, 1))))
-    y = law.decayed(g, g / 2e-5, jnp.asarray(TIMES), jnp.asarray(rng.normal(size=(cells, 1))))
-    return np.asarray(y) * (1 + noise * rng.normal(size=(cells, len(TIMES))))
-
-
-def test_drift():
-    y = retention(np.random.default_rng(0), slope=0.01)
-    found = fit.drift(TIMES, y, g_max=2e-5)
-    within(found, {"nu": 0.05, "nu_d2d": 0.3, "nu_slope": 0.01, "noise": 0.02})
-    assert found.explained
-    one = fit.drift(TIMES, y[0])
-    assert one.spec.nu_d2d is None
-    assert one.std["nu"] == pytest.approx(found.values["noise"] / np.sqrt(np.var(np.log(TIMES)) * 6), rel=0.9)
-    assert float(fit.drift(TIMES, y, t_0=10.0).spec.t_0) == 10.0
-
-
-def test_errors_of_drift_are_right_and_those_of_the_slopes_are_subtracted(monkeypatch):
-    def distances():
-        rows = []
-        for seed in range(200):
-            found = fit.drift(TIMES, retention(np.random.default_rng(seed), 60, noise=0.1))
-            rows.append([(found.values[n] - t) / found.std[n] for n, t in (("nu", 0.05), ("nu_d2d", 0.3))])
-        return np.array(rows).T
-
-    nu, spread = distances()
-    check_moments(nu, 0.0, 1.0, z=Z, name="nu")
-    check_moments(spread, 0.0, 1.0, z=Z, rounding=0.15, name="nu_d2d")  # its own estimate is in its error
-    monkeypatch.setattr(fit.retention, "spread", lambda s, e, good=None: _spread(s, 0 * e, good))
-    with pytest.raises(AssertionError):
-        check_moments(distances()[1], 0.0, 1.0, z=Z, rounding=0.15)
-
-
-def test_errors_of_drift_hold_for_few_cells():
-    rows = []
-    for seed in range(300):
-        found = fit.drift(TIMES, retention(np.random.default_rng(seed), 10, noise=0.02))
-        rows.append([np.log(found.values["nu_d2d"] / 0.3) * found.values["nu_d2d"] / found.std["nu_d2d"]])
-    assert abs(np.std(rows) - 1) < 0.2, np.std(rows)
-
-
-def test_drift_that_is_no_power_law_is_told():
-    y = retention(np.random.default_rng(0)) * np.exp(-np.square(np.log(TIMES)) / 500)
-    with pytest.warns(fit.PoorFit, match="share a course"):
-        fit.drift(TIMES, y)
-
-
-def test_drift_table(key):
-    device = devices.presets.pcm()
-    made, programmed, seen, wanted = jax.random.split(key, 4)
-    target = jax.random.uniform(wanted, (1500,), minval=3e-6, maxval=22e-6)
-    cells = device.program(programmed, device.fabricate(made, (1500,)), target)
-    t = np.array([1.0, 20.0, 100.0, 1e3, 1e4, 1e5, 1e6])
-    y = np.asarray(device.conductance(cells, t[:, None])).T * (
-        1 + 0.01 * np.asarray(jax.random.normal(seen, (1500, 7)))
-    )
-    found = fit.drift_table(device, t, y)
-    u = found.spec.nu_mean.u
-    within(found, {"nu_mean": device.nu_mean(u), "nu_std": device.nu_std(u)})
-    aged = found.spec.conductance(cells, 1e6)
-    assert abs(float(jnp.mean(aged) / jnp.mean(device.conductance(cells, 1e6))) - 1) < 0.01
 
 
 # --- bad input --------------------------------------------------------------------------------------------
