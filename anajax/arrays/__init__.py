@@ -30,7 +30,9 @@ from anajax.arrays.crossbar import Examples as Examples
 from anajax.arrays.crossbar import in_conductances as in_conductances
 from anajax.arrays.crossbar import in_situ_mvm as in_situ_mvm
 from anajax.arrays.crossbar import pulsed as pulsed
+from anajax.arrays.crossbar import pulsed_whole as pulsed_whole
 from anajax.arrays.crossbar import stand as stand
+from anajax.arrays.crossbar import summed as summed
 from anajax.arrays.hardware import DriftCompensation as DriftCompensation
 from anajax.arrays.hardware import Hardware as Hardware
 from anajax.arrays.mapping import Differential as Differential
@@ -56,6 +58,7 @@ from anajax.arrays.pulses import coincidences as coincidences
 from anajax.arrays.pulses import granularity as granularity
 from anajax.arrays.pulses import sequential_update as sequential_update
 from anajax.arrays.pulses import sums as sums
+from anajax.arrays.pulses import whole_update as whole_update
 from anajax.arrays.reads import aware_mvm as aware_mvm
 from anajax.arrays.reads import currents as currents
 from anajax.arrays.reads import mvm as mvm
@@ -69,6 +72,10 @@ from anajax.arrays.tile import Tile as Tile
 from anajax.arrays.tile import program as program
 from anajax.arrays.tile import settle as settle
 from anajax.arrays.tile import unprogrammed as unprogrammed
+from anajax.arrays.transfer import Memory as Memory
+from anajax.arrays.transfer import Transfer as Transfer
+from anajax.arrays.transfer import memory_of as memory_of
+from anajax.arrays.transfer import transferred as transferred
 from anajax.arrays.wires import IRDrop as IRDrop
 from anajax.arrays.wires import WireModel as WireModel
 from anajax.arrays.wires import Wires as Wires

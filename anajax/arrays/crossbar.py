@@ -17,7 +17,7 @@ from anajax._record import Record, leaf, record, static
 from anajax.arrays.converters import AbsMax, LearnedRange, clip_to_range, decay_range
 from anajax.arrays.hardware import Hardware
 from anajax.arrays.mapping import cut, grid
-from anajax.arrays.pulses import Pulsed, Sums, aggregate_update, sequential_update, sums
+from anajax.arrays.pulses import Pulsed, Sums, aggregate_update, sequential_update, sums, whole_update
 from anajax.arrays.reads import mvm, zeros_of
 from anajax.arrays.tile import Effective, checked_fractions, checked_weights, over_grid, read_through
 from anajax.devices import Cells
@@ -28,8 +28,8 @@ class Examples(Record):
     """What the rows and the columns of a matrix were told, example by example.
 
     Attributes:
-      x: inputs, `[n, rows]`.
-      d: errors, `[n, cols]`.
+      x: inputs, `[n, rows]`, or `[calls, n, rows]` of a layer that is called several times.
+      d: errors, `[n, cols]` or `[calls, n, cols]`.
     """
 
     x: Array = leaf()
@@ -51,6 +51,11 @@ class Crossbar(Record):
     scale: Array = leaf()
     seen: Sums | Examples = leaf()
     shape: tuple[int, ...] = static()
+
+    def cells_of_weights(self) -> tuple[int, ...]:
+        """Return the shape of the weights in their arrays, `(n_rows, n_cols, rows, cols)`."""
+        n_rows, n_cols, cols = self.scale.shape
+        return n_rows, n_cols, -(-self.shape[0] // n_rows), cols
 
 
 def in_conductances(key: Array | None, hardware: Hardware, weights: Array) -> Crossbar:
@@ -79,7 +84,7 @@ def in_conductances(key: Array | None, hardware: Hardware, weights: Array) -> Cr
     return Crossbar(
         cells=over_grid(one, arrays.shape[:2])(key, fractions),
         scale=scale,
-        seen=Sums(gradient=zeros, magnitude=zeros, square=zeros, largest=zeros[..., 0, 0]),
+        seen=Sums(gradient=zeros, magnitude=zeros, square=zeros, largest=zeros[..., 0, 0], count=zeros[..., 0, 0]),
         shape=weights.shape,
     )
 
@@ -144,7 +149,6 @@ def pulsed(
     Returns:
       `(crossbar, pulses)`: after the update, and the pulses of each weight, `[n_rows, n_cols, rows, cols]`.
     """
-    n_rows, n_cols, cols = crossbar.scale.shape
 
     def jump(key: Array | None, cells: Cells, total: Sums) -> Pulsed:
         return aggregate_update(key, hardware, cells, total, learning_rate)
@@ -152,16 +156,52 @@ def pulsed(
     def walk(key: Array | None, cells: Cells, told: Examples) -> Pulsed:
         return sequential_update(key, hardware, cells, told.x, told.d, learning_rate)
 
-    told: Sums | Examples = seen
-    step: Callable[..., Pulsed] = jump
-    if isinstance(seen, Examples):
-        step = walk
-        x = _cut_vectors(seen.x, n_rows, grid(crossbar.shape[0], cols, hardware.array_shape)[2])
-        d = _cut_vectors(seen.d, n_cols, cols) / crossbar.scale[:, :, None]
-        x = jnp.broadcast_to(x[:, None], (n_rows, n_cols, *x.shape[1:]))
-        told = _examples(x, d)
-    after = over_grid(step, (n_rows, n_cols))(key, crossbar.cells, told)
+    step: Callable[..., Pulsed] = walk if isinstance(seen, Examples) else jump
+    told = told_to_arrays(hardware, crossbar, seen)
+    after = over_grid(step, crossbar.scale.shape[:2])(key, crossbar.cells, told)
     return crossbar.replace(cells=after.cells), after.pulses
+
+
+def summed(hardware: Hardware, crossbar: Crossbar, seen: Sums | Examples) -> tuple[Array, Array]:
+    """Return the gradient of what arrays hold, `[n_rows, n_cols, rows, cols]`, and of how many examples it is."""
+    told = told_to_arrays(hardware, crossbar, seen)
+    if isinstance(told, Sums):
+        return told.gradient, told.count[0, 0]
+    return jnp.swapaxes(told.x, -1, -2) @ told.d, jnp.full((), told.x.shape[2], told.x.dtype)
+
+
+def pulsed_whole(
+    key: Array | None, hardware: Hardware, crossbar: Crossbar, wanted: Array, due: Array | bool = True
+) -> tuple[Crossbar, Array, Array]:
+    """Change weights by the whole pulses that a change is worth; see `whole_update`.
+
+    Args:
+      key: random key for cycle-to-cycle noise, or `None` for its mean.
+      hardware: the spec.
+      crossbar: as it stands.
+      wanted: changes of what arrays hold, `[n_rows, n_cols, rows, cols]`.
+      due: whether there are to be any pulses yet.
+
+    Returns:
+      `(crossbar, left, pulses)`: after the update; what was wanted beyond it; and pulses, with their signs.
+    """
+
+    def one(key: Array | None, cells: Cells, wanted: Array) -> tuple[Pulsed, Array]:
+        return whole_update(key, hardware, cells, wanted, due)
+
+    after, left = over_grid(one, crossbar.scale.shape[:2])(key, crossbar.cells, wanted)
+    return crossbar.replace(cells=after.cells), left, after.pulses
+
+
+def told_to_arrays(hardware: Hardware, crossbar: Crossbar, seen: Sums | Examples) -> Sums | Examples:
+    """Return what each array was told, `[n_rows, n_cols, ...]`, as gradients of what it holds: scales are outside."""
+    if isinstance(seen, Sums):
+        return seen
+    n_rows, n_cols, cols = crossbar.scale.shape
+    x, d = (a.reshape(-1, a.shape[-1]) for a in (seen.x, seen.d))
+    x = _cut_vectors(x, n_rows, grid(crossbar.shape[0], cols, hardware.array_shape)[2])
+    d = _cut_vectors(d, n_cols, cols) / crossbar.scale[:, :, None]
+    return _examples(jnp.broadcast_to(x[:, None], (n_rows, n_cols, *x.shape[1:])), d)
 
 
 @jax.jit  # where NaN passes, as in `sums`

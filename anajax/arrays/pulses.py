@@ -113,17 +113,17 @@ def coincidences(key: Array | None, train: PulseTrain, x: Array, d: Array, rate:
         )
         whole = jnp.einsum("ki,kj->ij", rows, cols)
     finite = jnp.isfinite(jnp.sum(p) + jnp.sum(q))  # what is not a number must not pass for no pulse
-    return _as_its_mean(jnp.where(finite, whole, jnp.nan), mean)
+    return with_mean(jnp.where(finite, whole, jnp.nan), mean)
 
 
 @jax.custom_jvp
-def _as_its_mean(whole: Array, mean: Array) -> Array:
+def with_mean(whole: Array, mean: Array) -> Array:
     """Return `whole`, with the derivatives of `mean`."""
     return whole
 
 
-@_as_its_mean.defjvp
-def _as_its_mean_jvp(primals: tuple, tangents: tuple) -> tuple:
+@with_mean.defjvp
+def _with_mean_jvp(primals: tuple, tangents: tuple) -> tuple:
     return primals[0], tangents[1]
 
 
@@ -186,13 +186,20 @@ class Sums(Record):
       gradient: sum of x d, `[rows, cols]`.
       magnitude: sum of |x d|.
       square: sum of (x d)**2 over the largest magnitude.
-      largest: mean of the largest magnitudes, a scalar.
+      largest: sum of the largest magnitudes, a scalar.
+      count: number of examples, a scalar.
     """
 
     gradient: Array = leaf()
     magnitude: Array = leaf()
     square: Array = leaf()
     largest: Array = leaf()
+    count: Array = leaf()
+
+    @property
+    def mean_largest(self) -> Array:
+        """The mean of the largest magnitudes."""
+        return self.largest / jnp.maximum(self.count, 1.0)
 
 
 @jax.jit  # where NaN passes, for those who look at gradients to find
@@ -204,7 +211,8 @@ def sums(x: Array, d: Array) -> Sums:
         gradient=x.T @ d,
         magnitude=jnp.abs(x).T @ jnp.abs(d),
         square=square_x.T @ square_d,
-        largest=jnp.mean(size_x * size_d),
+        largest=jnp.sum(size_x * size_d),
+        count=jnp.full((), x.shape[0], x.dtype),
     )
 
 
@@ -233,9 +241,9 @@ def aggregate_update(
     if key is not None and train.kind == "stochastic":
         slots: Array | float = train.length
         if train.length_management:
-            slots = jnp.clip(jnp.ceil(rate * total.largest), 1, train.length)
+            slots = jnp.clip(jnp.ceil(rate * total.mean_largest), 1, train.length)
         # a train of n slots and mean m has the variance m (1 - m / n)
-        busy = rate * total.largest / slots
+        busy = rate * total.mean_largest / slots
         sure = busy * total.square / jnp.where(total.magnitude > 0, total.magnitude, 1.0)
         left = jnp.maximum(1 - sure, 0.0)
         up, down = (_numbers(fold_read(key, 1, i), m, m * left) for i, m in enumerate((up, down)))
@@ -243,6 +251,26 @@ def aggregate_update(
     for k, counts in zip(keys, (-down / 2, up, -down / 2), strict=True):
         after = hardware.device.pulse(k, after, hardware.mapping.route(counts))
     return Pulsed(_with_others(after, cells), up + down)
+
+
+def whole_update(
+    key: Array | None, hardware: Hardware, cells: Cells, wanted: Array, due: Array | bool = True
+) -> tuple[Pulsed, Array]:
+    """Change weights by what is wanted of whole pulses; return also what is left of it, less than a pulse each.
+
+    Pulses have the derivatives of what is wanted.
+
+    Args:
+      key: random key for cycle-to-cycle noise, or `None` for its mean.
+      hardware: the spec: device and mapping.
+      cells: those of one array, `[cells, rows, lines]`.
+      wanted: changes of the weights, as fractions of the window, `[rows, cols]`.
+      due: whether there are to be any pulses yet.
+    """
+    step = granularity(hardware)
+    counts = with_mean(jnp.where(due, jnp.trunc(wanted / step), 0.0), jnp.where(due, wanted / step, 0.0))
+    after = hardware.device.pulse(key, _of_weights(cells, wanted.shape[1]), hardware.mapping.route(counts))
+    return Pulsed(_with_others(after, cells), counts), wanted - counts * step
 
 
 def _of_weights(cells: Cells, cols: int) -> Cells:
@@ -264,4 +292,4 @@ def _numbers(key: Array, mean: Array, variance: Array) -> Array:
     upper = read_uniform(key, mean.shape, mean.dtype) * (below + above) < below
     off = jax.lax.stop_gradient(jnp.where(upper, above, -below) / jnp.where(std > 0, std, 1.0))
     drawn = mean + std * off
-    return _as_its_mean(jnp.maximum(drawn, 0.0), drawn)  # a maximum would halve the derivatives at zero
+    return with_mean(jnp.maximum(drawn, 0.0), drawn)  # a maximum would halve the derivatives at zero

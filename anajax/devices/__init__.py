@@ -14,6 +14,7 @@ from anajax.devices.aging import Leak as Leak
 from anajax.devices.compound import Compound as Compound
 from anajax.devices.compound import OneSidedPair as OneSidedPair
 from anajax.devices.compound import ReferencePair as ReferencePair
+from anajax.devices.compound import Residual as Residual
 from anajax.devices.compound import Significance as Significance
 from anajax.devices.compound import Vector as Vector
 from anajax.devices.curved_steps import ExpStep as ExpStep

@@ -244,14 +244,19 @@ class ReferencePair(Compound):
 
         Source: zero-shifting, Kim et al., arXiv:1907.10228 (2019).
         """
-        device, reference = self.device, self.parts()["reference"][0]
-        parts = self._parts_of(cells)
+        device, parts = self.device, self._parts_of(cells)
         if not isinstance(device, StepResponse):
             device.symmetry_point(parts["device"])  # says which devices have one
             raise TypeError(f"ReferencePair.zero needs a step-response device; got {type(device).__name__}")
-        at_zero = device.conductance(device.at(parts["device"], device.symmetry_point(parts["device"])))
+        return self.level(key, cells, device.at(parts["device"], device.symmetry_point(parts["device"])))
+
+    def level(self, key: Array | None, cells: Cells, at: Cells | None = None) -> Cells:
+        """Return cells whose references are programmed to what the devices read now, or would read `at` cells given."""
+        parts = self._parts_of(cells)
+        wanted = self.device.conductance(parts["device"] if at is None else at)
+        reference = self.parts()["reference"][0]
         return cells.replace(
-            parts=parts | {"reference": reference.program(key, parts["reference"], at_zero)}, target=None
+            parts=parts | {"reference": reference.program(key, parts["reference"], wanted)}, target=None
         )
 
 
@@ -395,3 +400,59 @@ class Significance(Compound):
         turned = cells.replace(state={"polarity": jnp.broadcast_to(-sign if self.invert else sign, held.shape)})
         written = self.wait(None, self.program(writing, turned, held), 0.0)  # waiting realises the states
         return _where(where, written, self.wait(None, cells, 0.0))
+
+
+@record
+class Residual(Compound):
+    """Two cells for one weight, a fast one that pulses reach and a slow one to which an optimiser carries it over.
+
+    With both counted in shares of their windows the weight is slow + gamma c fast. Where gamma = 0 the fast cell is
+    hidden, and only gathers gradients. Its chopper c = +-1 is the sign with which it enters, and with which pulses
+    reach it. Optimisers of `anajax.optim` read the fast cells and pulse the slow ones. Nested, `fast` being a
+    `Residual` too, each cell learns what those before it leave over.
+    Source: Gokmen & Haensch, Front. Neurosci. 14:103 (2020); Rasch et al., Nat. Commun. 15:7133 (2024), choppers;
+    Wu et al., arXiv:2502.06309 (2025), residual learning.
+
+    Attributes:
+      slow: cell of the weight; with a window on both sides of zero, such as a `ReferencePair`.
+      fast: cell of the gradient; with a window on both sides of zero.
+      gamma: share of the fast cell in the weight.
+    """
+
+    slow: Device = leaf()
+    fast: Device = leaf()
+    gamma: Array | float = leaf(default=0.0, ge=0)
+
+    def check(self) -> None:
+        """Check that both cells have a sign."""
+        for name in ("slow", "fast"):
+            low = getattr(self, name).g_min
+            if _check.is_concrete(low) and not np.all(np.asarray(low) < 0):
+                raise ValueError(
+                    f"Residual.{name} must be a cell whose conductance has a sign, such as ReferencePair(device=...);"
+                    f" got {type(getattr(self, name)).__name__} with g_min={low} S"
+                )
+
+    def fabricate(self, key: Array | None, shape: tuple[int, ...]) -> Cells:
+        """Manufacture both cells; the fast ones enter with a plus."""
+        return super().fabricate(key, shape).replace(state={"chopper": jnp.ones(shape)})
+
+    def chopper(self, cells: Cells | None) -> Any:
+        """Return the sign with which the fast cell enters."""
+        return 1.0 if cells is None else (cells.state or {}).get("chopper", 1.0)
+
+    def parts(self, cells: Cells | None = None) -> dict[str, tuple[Device, Any]]:
+        """Return the cells, the fast one by its share and its chopper."""
+        share = self.gamma * self.slow.g_max / self.fast.g_max
+        return {"slow": (self.slow, 1.0), "fast": (self.fast, share * self.chopper(cells))}
+
+    def split(self, cells: Cells, target: Array) -> dict[str, Array]:
+        """Return the targets [S]: the slow cell takes it all, the fast one is zeroed."""
+        return {"slow": target, "fast": jnp.zeros_like(target)}
+
+    def route(self, key: Array | None, cells: Cells, counts: Array) -> dict[str, Array]:
+        """Return all pulses for the fast cell, by its chopper."""
+        return {"fast": self.chopper(cells) * counts}
+
+    def _window(self) -> tuple[Any, Any]:
+        return self.slow.g_min, self.slow.g_max  # in which weights are written

@@ -17,7 +17,7 @@ from jax import Array
 
 from anajax import arrays
 from anajax._random import fold_read, split_read
-from anajax.arrays import Crossbar, Effective, Hardware, LearnedRange, Tile
+from anajax.arrays import Crossbar, Effective, Examples, Hardware, LearnedRange, Tile
 from anajax.devices import Ideal
 
 
@@ -73,6 +73,14 @@ class Context:
         if key is None:
             return None, None
         return frozen_key(key), fold_read(key, n)
+
+    def called(self, crossbar: Crossbar) -> Crossbar:
+        """Return the crossbar with its room for what this call tells it; leaves have an axis of groups."""
+        if not isinstance(crossbar.seen, Examples):
+            return crossbar
+        if self.calls > crossbar.seen.x.shape[1]:
+            raise ValueError(f"Crossbar.seen has room for {crossbar.seen.x.shape[1]} calls of a layer: make it anew")
+        return crossbar.replace(seen=jax.tree.map(lambda a: a[:, self.calls - 1], crossbar.seen))
 
 
 def frozen_key(key: Array) -> Array:
@@ -172,6 +180,7 @@ class AnalogLayer:
         input_range = None if self.input_range is None else self.input_range[...]
         x = jnp.moveaxis(inputs, -2, 0)
         if crossbar is not None:
+            crossbar = context.called(crossbar)
             effective = over_groups(lambda k, c: arrays.stand(k, hardware, c, time), frozen_key, crossbar)
 
             def learn(keys: Array | None, crossbar: Crossbar, effective: Effective, x: Array) -> Array:

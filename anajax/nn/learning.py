@@ -44,8 +44,9 @@ def in_situ(key: Array | None, model: nnx.Module) -> Any:
 def by_example(apply: Apply, params: Any, hardware: Any, *args: Any, **kwargs: Any) -> Any:
     """Return the parameters with room for what each example of a batch tells the crossbars.
 
-    Pulses of a mini-batch then follow one another example by example, every vector of a convolution in turn, instead
-    of in one jump. Batches must have the size of the one given here.
+    Pulses of a mini-batch then follow one another example by example, every vector of a convolution in turn, and
+    those of a layer that is called several times call by call, instead of in one jump. Batches must have the size of
+    the one given here.
 
     Args:
       apply: from `split`, of a model of `in_situ`.
@@ -67,10 +68,11 @@ def by_example(apply: Apply, params: Any, hardware: Any, *args: Any, **kwargs: A
         if crossbar is None:
             continue
         calls = seen.get(name, [])
-        if len(calls) != 1:
-            raise ValueError(f"{name} must be called once for pulses in the order of examples; got {len(calls)} calls")
+        if len({call.shape for call in calls}) != 1:
+            shapes = [call.shape for call in calls]
+            raise ValueError(f"{name} must be called with inputs of one shape for pulses by example; got {shapes}")
         groups, n, (rows, cols) = calls[0].shape[-2], math.prod(calls[0].shape[:-2]), crossbar.shape
-        dtype = crossbar.scale.dtype
-        room = Examples(x=jnp.zeros((groups, n, rows), dtype), d=jnp.zeros((groups, n, cols), dtype))
+        each, dtype = (groups, len(calls), n), crossbar.scale.dtype
+        room = Examples(x=jnp.zeros((*each, rows), dtype), d=jnp.zeros((*each, cols), dtype))
         layer.kernel.set_value(crossbar.replace(seen=room))
     return nnx.state(model, nnx.Any(*PARAMETERS))

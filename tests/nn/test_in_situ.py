@@ -92,7 +92,7 @@ def test_arrays_scales_and_convolutions(key):
     found = jax.grad(lambda x: (apply(params, hw, x, key=key) ** 2).sum())(x)
     np.testing.assert_allclose(found, wanted, rtol=1e-2, atol=1e-3)
     by_example = nn.by_example(apply, params, hw, x)
-    assert by_example["layers"][0]["kernel"].get_value().seen.x.shape == (2, 4 * 25, 9)
+    assert by_example["layers"][0]["kernel"].get_value().seen.x.shape == (2, 1, 4 * 25, 9)
 
 
 def test_a_backward_pass_tells_cells_what_a_crossbar_sees(key):
@@ -111,8 +111,8 @@ def test_a_backward_pass_tells_cells_what_a_crossbar_sees(key):
     np.testing.assert_allclose(seen.magnitude[0, 0, 0], jnp.abs(x).T @ jnp.abs(d), rtol=1e-4)
     seen = jax.grad(loss)(nn.by_example(apply, params, hw, x))["kernel"].get_value().seen
     assert isinstance(seen, Examples)
-    np.testing.assert_allclose(seen.x[0], x)
-    np.testing.assert_allclose(seen.d[0], d, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(seen.x[0, 0], x)
+    np.testing.assert_allclose(seen.d[0, 0], d, rtol=1e-4, atol=1e-5)
 
 
 def test_errors_go_back_through_converters_and_noise_of_their_own(key):
@@ -162,6 +162,41 @@ def test_fine_even_steps_are_gradient_descent(order, mapping, key):
         np.testing.assert_allclose(
             params["layers"][k]["bias"][...], wanted["layers"][k]["bias"][...], rtol=1e-3, atol=1e-5
         )
+
+
+class Recurrent(nnx.Module):
+    """An LSTM, unrolled over time: its layers are called once for every step."""
+
+    def __init__(self, hw):
+        self.cell = nn.convert(nnx.LSTMCell(2, 3, rngs=nnx.Rngs(0)), hw)
+
+    def __call__(self, x):
+        carry = y = (jnp.zeros((len(x), 3)),) * 2
+        for t in range(x.shape[1]):
+            carry, y = self.cell(carry, x[:, t])
+        return y
+
+
+@pytest.mark.parametrize("order", ["aggregate", "sequential"])
+def test_every_step_of_a_recurrent_layer_is_a_vector(order, key):
+    hw = hardware(EVEN.replace(dx=1e-5), pulses=PulseTrain(kind="deterministic", length=10_000)).replace(
+        mapping=Offset(fill=0.5)
+    )
+    x = jax.random.normal(key, (4, 3, 2))
+    plain, start, _, _ = nn.split(Recurrent(hw))
+    wanted = jax.grad(lambda p: jnp.sum(plain(p, hw, x)))(start)["cell"]
+    apply, params, _, _ = nn.split(nn.in_situ(None, Recurrent(hw)))
+    if order == "sequential":
+        params = nn.by_example(apply, params, hw, x)
+    tx = both(hw, 0.05)
+    grads = jax.grad(lambda p: jnp.sum(apply(p, hw, x, key=key)))(params)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    after = optax.apply_updates(params, updates)
+    for name, before in weights(params, hw).items():
+        moved = np.asarray(weights(after, hw)[name] - before)
+        np.testing.assert_allclose(moved, -0.05 * wanted[name]["kernel"][...], atol=3e-4, err_msg=name)
+    assert np.abs(moved).max() > 3e-3
+    assert len(weights(params, hw)) == 8
 
 
 @pytest.mark.parametrize("order", ["aggregate", "sequential"])

@@ -1,0 +1,482 @@
+"""Transfers: from cells that gather gradients to cells that hold the weights, row by row.
+
+Steps up and down that differ draw a cell to its symmetry point, and a weight that pulses train directly with them.
+Tiki-Taka trains another, fast array instead, whose rows are read in turn, and whose readings are pulsed onto the slow
+one. `Residual` cells hold both.
+
+Source: Gokmen & Haensch, Front. Neurosci. 14:103 (2020); Gokmen, Front. Artif. Intell. 4:699148 (2021), the buffer;
+Rasch et al., Nat. Commun. 15:7133 (2024), choppers, and the reference that follows.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from anajax._loop import iterate
+from anajax._random import fold_read, read_uniform
+from anajax._record import Record, leaf, record, static
+from anajax.arrays.crossbar import Crossbar, Examples, told_to_arrays
+from anajax.arrays.hardware import Hardware
+from anajax.arrays.pulses import (
+    PulseTrain,
+    Sums,
+    aggregate_update,
+    coincidences,
+    granularity,
+    sequential_update,
+    with_mean,
+)
+from anajax.arrays.reads import mvm
+from anajax.arrays.tile import Effective, over_grid
+from anajax.devices import Cells, Device, ReferencePair, Residual
+
+_FOLLOWS = 0.01  # share of a mini-batch in the running mean of the size of gradients
+
+
+@record
+class Transfer(Record):
+    """When rows of the fast arrays are read, and what becomes of the readings.
+
+    With lambda the learning rate, y a row as read, c its chopper and delta the step of the slow cells,
+
+        z = c y, or c (y - past),      h <- h + rate z / delta,      rate = lambda every rows / (gain fast_rate)
+
+    and where |h| >= 1 the slow cells get trunc(h) pulses, at most `longest`, and h <- momentum h. Without a buffer
+    they get trains of pulses of mean rate z / delta at once. All rates are in weights, whatever the steps.
+
+    Attributes:
+      every: examples from one reading of a row to the next; one number for each transfer of nested cells.
+      fast_rate: change of a fast weight for a gradient of 1; `None` for one at which the busiest fast cell is due
+        `busiest` pulses from the usual example.
+      busiest: see `fast_rate`.
+      rate: change of a slow weight for a fast one that is read; `None` for the above.
+      gain: see `rate`: the sweeps over which a fast cell is taken to gather gradients, times rows and examples.
+      buffered: whether readings add up in digital until they are worth a pulse.
+      momentum: what is left of the buffer after a pulse.
+      longest: pulses of a cell by one reading, at most.
+      chop: how often the sign of a row changes, per reading of it; `None` for never.
+      chop_order: `"random"` changes, or `"regular"` ones, every ceil(1 / chop) readings, and at least two.
+      follow: weight of a reading in the running mean from which `past` is taken whenever the sign changes; `None` for
+        readings that are taken as they are.
+    """
+
+    every: tuple[int, ...] = static(default=(1,))
+    fast_rate: Array | float | None = leaf(default=None, ge=0)
+    busiest: Array | float = leaf(default=5.0, gt=0)
+    rate: Array | float | None = leaf(default=None, ge=0)
+    gain: Array | float = leaf(default=200.0, gt=0)
+    buffered: bool = static(default=True, choices=(False, True))
+    momentum: Array | float = leaf(default=0.0, ge=0, le=1)
+    longest: Array | float = leaf(default=1.0, ge=1)
+    chop: Array | float | None = leaf(default=None, gt=0, le=1)
+    chop_order: str = static(default="random", choices=("random", "regular"))
+    follow: Array | float | None = leaf(default=None, gt=0, le=1)
+
+    def check(self) -> None:
+        """Check the intervals, and that a reference which follows has choppers to follow."""
+        if not (isinstance(self.every, tuple) and self.every and all(isinstance(n, int) and n > 0 for n in self.every)):
+            raise ValueError(f"Transfer.every must be positive integers; got {self.every!r}")
+        if self.follow is not None and self.chop is None:
+            raise ValueError("Transfer.follow takes the past whenever a chopper changes: it needs chop; got None")
+
+
+class Memory(NamedTuple):
+    """What a crossbar's transfers remember, in digital; leaves but for the last two are by array.
+
+    Attributes:
+      buffer: h, `[n_rows, n_cols, rows, cols]`, in pulses.
+      mean: running mean of readings, or `None`.
+      past: what readings are taken against, or `None`.
+      started: whether a row has a past, `[n_rows, n_cols, rows, 1]`, or `None`.
+      largest: running sums of the largest gradient of an example and of its weights, `[n_rows, n_cols, 2]`.
+      pulses: of all cells so far, for each array of a cell, the fastest first.
+      waiting: examples since the last reading, for each transfer.
+      reads: readings so far, for each transfer.
+    """
+
+    buffer: Array | None
+    mean: Array | None
+    past: Array | None
+    started: Array | None
+    largest: Array
+    pulses: tuple[Array, ...]
+    waiting: Array
+    reads: Array
+
+
+def memory_of(hardware: Hardware, transfer: Transfer, crossbar: Crossbar) -> Memory:
+    """Return what transfers remember before the first."""
+    tiles = _tiles(hardware.device)
+    if len(tiles) < 2:
+        raise ValueError(
+            "Hardware.device must be a Residual, a slow and a fast cell for each weight; got"
+            f" {type(hardware.device).__name__}"
+        )
+    if len(transfer.every) != len(tiles) - 1:
+        raise ValueError(
+            f"Transfer.every must have {len(tiles) - 1} numbers, one for each transfer between {len(tiles)} cells; got"
+            f" {transfer.every}"
+        )
+    zeros = jnp.zeros(crossbar.cells_of_weights(), crossbar.scale.dtype)
+    follows = transfer.follow is not None
+    return Memory(
+        buffer=zeros if transfer.buffered else None,
+        mean=zeros if follows else None,
+        past=zeros if follows else None,
+        started=zeros[..., :1] if follows else None,
+        largest=zeros[..., 0, :1].repeat(2, axis=-1),
+        pulses=(zeros,) * len(tiles),
+        waiting=jnp.zeros(len(transfer.every), jnp.uint32),
+        reads=jnp.zeros(len(transfer.every), jnp.uint32),
+    )
+
+
+@jax.jit
+def transferred(
+    key: Array | None,
+    hardware: Hardware,
+    transfer: Transfer,
+    crossbar: Crossbar,
+    seen: Sums | Examples,
+    memory: Memory,
+    learning_rate: Array | float,
+) -> tuple[Crossbar, Memory]:
+    """Pulse the fast cells by a gradient, and carry over what is due of them to the slow ones.
+
+    A mini-batch of `Sums` moves the fast cells at once; what is due within it is then read. That of `Examples` goes
+    one by one.
+
+    Args:
+      key: random key, or `None` for the mean: trains must then not be stochastic.
+      hardware: the spec, of `Residual` cells.
+      transfer: the rule.
+      crossbar: as it stands.
+      seen: the cotangent of `crossbar.seen`.
+      memory: from `memory_of`, or the last update.
+      learning_rate: change of a weight for a gradient of 1.
+    """
+    shape = crossbar.scale.shape[:2]
+    told = told_to_arrays(hardware, crossbar, seen)
+    n = told.x.shape[2] if isinstance(told, Examples) else shared(told.count[0, 0])
+    start = _Clock(shared(memory.waiting), shared(memory.reads))
+
+    def one(key: Array | None, cells: Cells, told: Sums | Examples, digital: _Digital) -> tuple[Cells, _Digital]:
+        walk: Any = _by_example if isinstance(told, Examples) else _at_once
+        return walk(key, hardware, transfer, cells, told, digital, start, jnp.asarray(learning_rate))
+
+    before = _Digital(memory.buffer, memory.mean, memory.past, memory.started, memory.largest, memory.pulses)
+    cells, after = over_grid(one, shape)(key, crossbar.cells, told, before)
+    return crossbar.replace(cells=cells), Memory(**after._asdict(), **start.later(transfer, n)._asdict())
+
+
+# -- clocks ------------------------------------------------------------------------------------------------------------
+
+
+class _Clock(NamedTuple):
+    waiting: Array
+    reads: Array
+
+    def due(self, transfer: Transfer, n: Any) -> Array:
+        """Return how many readings of each transfer are due after `n` examples more."""
+        every = jnp.asarray(transfer.every, jnp.uint32)
+        return (self.waiting + jnp.asarray(n, jnp.uint32)) // every
+
+    def later(self, transfer: Transfer, n: Any) -> _Clock:
+        every = jnp.asarray(transfer.every, jnp.uint32)
+        waited = self.waiting + jnp.asarray(n, jnp.uint32)
+        return _Clock(waited % every, self.reads + waited // every)
+
+
+@jax.custom_batching.custom_vmap
+def shared(x: Array) -> Array:
+    """Return `x`, a whole number, as one for all that a `vmap` runs side by side: chips count the same examples.
+
+    A loop of as many steps stays a loop then.
+    """
+    return jnp.round(jax.lax.stop_gradient(x)).astype(jnp.uint32)
+
+
+@shared.def_vmap
+def _shared_by_all(axis_size: int, in_batched: list[bool], x: Array) -> tuple[Array, bool]:
+    return shared(jnp.max(x, axis=0) if in_batched[0] else x), False
+
+
+# -- one array ---------------------------------------------------------------------------------------------------------
+
+
+class _Digital(NamedTuple):
+    """What belongs to one array of `Memory`."""
+
+    buffer: Any
+    mean: Any
+    past: Any
+    started: Any
+    largest: Any
+    pulses: tuple[Array, ...]
+
+
+class _Rates(NamedTuple):
+    """Changes of weights: of the fast ones by a gradient of 1, of slow ones by a fast one, and by one pulse."""
+
+    fast: Array
+    slow: Array
+    steps: tuple[Array, ...]
+
+
+def _rates(hardware: Hardware, transfer: Transfer, digital: _Digital, learning_rate: Array, rows: int) -> _Rates:
+    steps = tuple(granularity(hardware.replace(device=tile)) for tile in _tiles(hardware.device))
+    fast = transfer.fast_rate
+    if fast is None:
+        total, weight = digital.largest
+        usual = total / jnp.where(weight > 0, weight, 1.0)
+        fast = jnp.where(usual > 0, transfer.busiest * steps[0] / jnp.where(usual > 0, usual, 1.0), 0.0)
+    fast = jnp.asarray(fast)
+    slow = transfer.rate
+    if slow is None:
+        some = fast > 0
+        slow = learning_rate * transfer.every[0] * rows / (transfer.gain * jnp.where(some, fast, 1.0))
+        slow = jnp.where(some, slow, 0.0)
+    # no learning rate, no learning
+    return _Rates(jnp.where(learning_rate > 0, fast, 0.0), jnp.asarray(slow), steps)
+
+
+def _seen_now(digital: _Digital, largest: Array) -> _Digital:
+    old = digital.largest
+    return digital._replace(largest=(1 - _FOLLOWS) * old + _FOLLOWS * jnp.stack([largest, jnp.ones_like(largest)]))
+
+
+def _at_once(
+    key: Array | None,
+    hardware: Hardware,
+    transfer: Transfer,
+    cells: Cells,
+    total: Sums,
+    digital: _Digital,
+    clock: _Clock,
+    learning_rate: Array,
+) -> tuple[Cells, _Digital]:
+    tiles, parts = _tiles(hardware.device), _take(cells)
+    digital = _seen_now(digital, total.mean_largest)
+    rates = _rates(hardware, transfer, digital, learning_rate, total.gradient.shape[0])
+    if transfer.chop is not None:
+        total = total.replace(gradient=total.gradient * _choppers(cells))
+    pulsing, reading = (None, None) if key is None else (fold_read(key, 0), fold_read(key, 1))
+    fast, pulses = aggregate_update(pulsing, hardware.replace(device=tiles[0]), parts[0], total, rates.fast)
+    digital = digital._replace(pulses=(digital.pulses[0] + pulses, *digital.pulses[1:]))
+    cells = _put(cells, [fast, *parts[1:]])
+    return _carry_over(reading, hardware, transfer, cells, digital, rates, clock, shared(total.count))
+
+
+def _by_example(
+    key: Array | None,
+    hardware: Hardware,
+    transfer: Transfer,
+    cells: Cells,
+    told: Examples,
+    digital: _Digital,
+    clock: _Clock,
+    learning_rate: Array,
+) -> tuple[Cells, _Digital]:
+    tiles = _tiles(hardware.device)
+    largest = jnp.max(jnp.abs(told.x), axis=1) * jnp.max(jnp.abs(told.d), axis=1)
+    digital = _seen_now(digital, jnp.mean(largest))
+    rates = _rates(hardware, transfer, digital, learning_rate, told.x.shape[1])
+    fast = hardware.replace(device=tiles[0])
+
+    def one(carry: Any, example: Any) -> tuple[Any, None]:
+        cells, digital, clock = carry
+        k, x, d = example
+        pulsing, reading = (None, None) if key is None else (fold_read(key, k, 0), fold_read(key, k, 1))
+        if transfer.chop is not None:
+            x = x * _choppers(cells)[:, 0]
+        parts = _take(cells)
+        moved, pulses = sequential_update(pulsing, fast, parts[0], x[None], d[None], rates.fast)
+        digital = digital._replace(pulses=(digital.pulses[0] + pulses, *digital.pulses[1:]))
+        cells = _put(cells, [moved, *parts[1:]])
+        cells, digital = _carry_over(reading, hardware, transfer, cells, digital, rates, clock, 1)
+        return (cells, digital, clock.later(transfer, 1)), None
+
+    order = jnp.arange(told.x.shape[0], dtype=jnp.uint32)
+    return jax.lax.scan(one, (cells, digital, clock), (order, told.x, told.d))[0][:2]
+
+
+def _carry_over(
+    key: Array | None,
+    hardware: Hardware,
+    transfer: Transfer,
+    cells: Cells,
+    digital: _Digital,
+    rates: _Rates,
+    clock: _Clock,
+    n: Any,
+) -> tuple[Cells, _Digital]:
+    """Read what is due after `n` examples, and pulse what follows from it."""
+    due = clock.due(transfer, n)
+    for stage in range(len(transfer.every)):
+        own = None if key is None else fold_read(key, stage)
+        args = (own, hardware, transfer, rates, clock.reads[stage])
+        cells, digital = iterate(_stage(stage), due[stage].astype(jnp.int32), (cells, digital), args)
+    return cells, digital
+
+
+@functools.cache  # one function for each, as `iterate` asks for
+def _stage(stage: int) -> Any:
+    def step(k: Array, carry: tuple[Cells, _Digital], args: Any) -> tuple[Cells, _Digital]:
+        return _read_and_pulse(stage, k, carry, args)
+
+    return step
+
+
+def _read_and_pulse(stage: int, k: Array, carry: tuple[Cells, _Digital], args: Any) -> tuple[Cells, _Digital]:
+    """Read a row of the cells of this stage, the next in turn, and pulse that row of the next slower cells."""
+    cells, digital = carry
+    key, hardware, transfer, rates, reads = args
+    rows = digital.pulses[0].shape[0]
+    turn = reads + jnp.asarray(k, jnp.uint32)
+    row = (turn % rows).astype(jnp.int32)
+    keys = (None,) * 4 if key is None else tuple(fold_read(key, k, i) for i in range(4))
+    sources = [hardware.replace(device=tile) for tile in _tiles(hardware.device)]
+    parts = _take(cells)
+
+    def of_cells(whole: Any) -> Any:
+        return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, row, 1, axis=1), whole)
+
+    def of_digital(whole: Array) -> Array:
+        return jax.lax.dynamic_slice_in_dim(whole, row, 1, axis=0)
+
+    def with_row(whole: Array, part: Array) -> Array:
+        return jax.lax.dynamic_update_slice_in_dim(whole, part, row, axis=0)
+
+    y = _read_row(keys[0], sources[stage], of_cells(parts[stage]))
+    sign = of_digital(_choppers(cells)) if transfer.chop is not None else 1.0
+    old = jax.tree.map(of_digital, digital._replace(largest=None))
+    new = old._asdict()
+    z = sign * y
+    if transfer.follow is not None:
+        z = jnp.where(old.started > 0, sign * (y - old.past), 0.0)
+    wanted = rates.slow / rates.steps[stage + 1] * z
+    if transfer.buffered:
+        counts, new["buffer"] = _worth(old.buffer + wanted, transfer)
+    else:
+        train: PulseTrain = hardware.pulses
+        counts = coincidences(keys[1], train, jnp.ones(1, y.dtype), -wanted[0], 1.0)
+    slow = sources[stage + 1]
+    row_cells = slow.device.pulse(keys[2], of_cells(parts[stage + 1]), slow.mapping.route(counts))
+    parts[stage + 1] = jax.tree.map(
+        lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, row, axis=1), parts[stage + 1], row_cells
+    )
+    new["pulses"] = tuple(p + jnp.abs(counts) if i == stage + 1 else p for i, p in enumerate(old.pulses))
+    cells = _put(cells, parts)
+    if transfer.chop is not None:
+        flips = _flips(keys[3], transfer, turn // rows)
+        cells = _chopped(cells, row, flips)
+        if transfer.follow is not None:
+            new["mean"] = old.mean + transfer.follow * (y - old.mean)
+            new["past"] = jnp.where(flips, new["mean"], old.past)
+            new["started"] = jnp.where(flips, 1.0, old.started)
+    rows_now = _Digital(**new)
+    return cells, jax.tree.map(with_row, digital._replace(largest=None), rows_now)._replace(largest=digital.largest)
+
+
+def _read_row(key: Array | None, hardware: Hardware, cells: Cells) -> Array:
+    """Read one row of cells `[cells, 1, lines]` through the periphery, with an input of full scale: `[1, cols]`."""
+    settling, reading = (None, None) if key is None else (fold_read(key, 0), fold_read(key, 1))
+    weights = hardware.mapping.decode(hardware.device, hardware.device.read(settling, cells))
+    cols = weights.shape[1]
+    row = Effective(
+        weights=weights[None, None],
+        scale=jnp.ones((1, 1, cols), weights.dtype),
+        outputs={},
+        conduction={},
+        shape=(1, cols),
+    )
+    # a single row on: wires and laws of conduction hardly matter, and its voltage is its full scale
+    periphery = hardware.replace(inputs=None, wires=None, conduction=None)
+    return mvm(reading, periphery, row, jnp.ones((1, 1), weights.dtype))
+
+
+def _worth(h: Array, transfer: Transfer) -> tuple[Array, Array]:
+    """Return the pulses that a buffer is worth, and what is left of it; counts have derivatives of the buffer."""
+    counts = jnp.clip(jnp.trunc(h), -transfer.longest, transfer.longest)
+    counts = with_mean(counts, jnp.clip(h, -transfer.longest, transfer.longest))
+    return counts, jnp.where(counts != 0, transfer.momentum * h, h)
+
+
+def _flips(key: Array | None, transfer: Transfer, sweep: Array) -> Array:
+    """Return whether a row's chopper changes after a reading in this sweep; without a key, always regularly."""
+    chop = jnp.asarray(transfer.chop)
+    if transfer.chop_order == "random" and key is not None:
+        return read_uniform(key, (), chop.dtype) < chop
+    period = jnp.maximum(jnp.ceil(1 / chop - 1e-4), 2).astype(jnp.uint32)
+    return (sweep + 1) % period == 0
+
+
+# -- tiles -------------------------------------------------------------------------------------------------------------
+
+
+def _tiles(device: Device) -> list[Device]:
+    """Return the cells that nested `Residual`s consist of, the fastest first."""
+    return [*_tiles(device.fast), device.slow] if isinstance(device, Residual) else [device]
+
+
+def _take(cells: Cells) -> list[Cells]:
+    parts = cells.parts
+    if parts is None or set(parts) != {"slow", "fast"}:
+        return [cells]
+    return [*_take(parts["fast"]), parts["slow"]]
+
+
+def _put(cells: Cells, tiles: list[Cells]) -> Cells:
+    """Undo `_take`."""
+    if len(tiles) == 1:
+        return tiles[0]
+    parts = cells.parts or {}
+    return cells.replace(parts={"slow": tiles[-1], "fast": _put(parts["fast"], tiles[:-1])})
+
+
+def _choppers_of_cells(cells: Cells) -> Array:
+    if cells.state is None or "chopper" not in cells.state:
+        raise ValueError("these cells are not those of a Residual; make them with its fabricate")
+    return cells.state["chopper"]
+
+
+def _choppers(cells: Cells) -> Array:
+    """Return the signs of rows, `[rows, 1]`."""
+    return _choppers_of_cells(cells)[0, :, :1]
+
+
+def _chopped(cells: Cells, row: Array, flips: Array) -> Cells:
+    chopper = _choppers_of_cells(cells)
+    now = jax.lax.dynamic_slice_in_dim(chopper, row, 1, axis=1)
+    flipped = jax.lax.dynamic_update_slice_in_dim(chopper, jnp.where(flips, -now, now), row, axis=1)
+    return cells.replace(state=(cells.state or {}) | {"chopper": flipped})
+
+
+def zeroed(key: Array | None, device: Device, cells: Cells, pulses: int | None = None) -> Cells:
+    """Return cells whose fast ones read zero where steps up and down cancel; see `anajax.optim.zero_shift`."""
+    fast = _tiles(device)[0]
+    if not isinstance(device, Residual) or not isinstance(fast, ReferencePair):
+        raise TypeError(
+            "zero-shifting needs Residual cells whose fast ones are ReferencePairs; got"
+            f" {type(device).__name__} and {type(fast).__name__}"
+        )
+    parts = _take(cells)
+    pulsing, writing, settling = (None,) * 3 if key is None else jax.random.split(key, 3)
+    start = fast.wait(None, parts[0], 0.0)
+    if pulses is None:
+        shape = _choppers_of_cells(cells).shape
+        ready = fast.program(settling, fast.zero(writing, start), jnp.zeros(shape))
+    else:
+
+        def pulse(k: Array, cells: Cells) -> Cells:
+            own = None if pulsing is None else jax.random.fold_in(pulsing, k)
+            return fast.pulse(own, cells, jnp.where(k % 2 == 0, 1.0, -1.0))
+
+        found = jax.lax.fori_loop(0, pulses, pulse, start)
+        ready = fast.level(writing, found)
+    return _put(cells, [fast.wait(None, ready, 0.0), *parts[1:]])

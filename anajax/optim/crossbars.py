@@ -1,0 +1,62 @@
+"""What all in-situ optimisers share: to find the crossbars of a model, and to return updates that lead to new ones."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from anajax._random import fold_read
+from anajax.arrays import Crossbar, Hardware
+from anajax.nn.analog import Conductance
+
+
+def by_name(hardware: Hardware | dict[str, Hardware], name: str) -> Hardware:
+    """Return the hardware of a layer."""
+    return hardware[name] if isinstance(hardware, dict) else hardware
+
+
+def key_of(key: Array | None, name: str) -> Array | None:
+    """Return the key of a layer for one update."""
+    return None if key is None else fold_read(key, zlib.crc32(name.encode()))
+
+
+def checked_params(params: Any, name: str) -> Any:
+    """Return the parameters, which an optimiser of pulses needs; raise where there are none."""
+    if params is None:
+        raise ValueError(f"{name} needs params: call update(grads, state, params)")
+    return params
+
+
+def _is_conductance(x: Any) -> bool:
+    return isinstance(x, Conductance)
+
+
+def flat(params: Any) -> tuple[list[tuple[str, Any]], Any]:
+    """Return `(name, Conductance)` of all parameters, and the structure to put them back; raise for others."""
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(params, is_leaf=_is_conductance)
+    named = []
+    for path, leaf in leaves:
+        if not _is_conductance(leaf):
+            raise TypeError(
+                f"params{jax.tree_util.keystr(path)} does not live in conductances: optimisers of pulses take models of"
+                " anajax.nn.in_situ; route other parameters elsewhere, by anajax.optim.partition"
+            )
+        named.append((".".join(str(getattr(k, "key", k)) for k in path[:-1]) or "self", leaf))
+    return named, treedef
+
+
+def by_crossbar(f: Callable[[str, Crossbar, Any], Crossbar], params: Any, grads: Any) -> Any:
+    """Return the updates that lead from every crossbar to `f(name, crossbar, what it was told)`."""
+    now, treedef = flat(params)
+    told = [leaf.get_value() for _, leaf in flat(grads)[0]]
+    updates = []
+    for (name, leaf), gradient in zip(now, told, strict=True):
+        before = leaf.get_value()
+        after = f(name, before, gradient.seen)
+        updates.append(leaf.replace(jax.tree.map(jnp.subtract, after, before)))
+    return treedef.unflatten(updates)
