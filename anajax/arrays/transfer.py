@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from anajax._loop import iterate
-from anajax._random import fold_read, read_uniform
+from anajax._random import fold_read, read_uniform, split_read
 from anajax._record import Record, leaf, record, static
 from anajax.arrays.crossbar import Crossbar, Examples, told_to_arrays
 from anajax.arrays.hardware import Hardware
@@ -35,6 +35,7 @@ from anajax.arrays.reads import mvm
 from anajax.arrays.tile import Effective, over_grid
 from anajax.devices import Cells, Device, ReferencePair, Residual
 
+_BLOCK = 16  # rows that are read together, where several are due
 _FOLLOWS = 0.01  # share of a mini-batch in the running mean of the size of gradients
 
 
@@ -44,7 +45,7 @@ class Transfer(Record):
 
     With lambda the learning rate, y a row as read, c its chopper and delta the step of the slow cells,
 
-        z = c y, or c (y - past),      h <- h + rate z / delta,      rate = lambda every rows / (gain fast_rate)
+        z = c y, or c (y - past),      h <- h + rate z / delta,      rate = lambda every rows / (horizon fast_rate)
 
     and where |h| >= 1 the slow cells get trunc(h) pulses, at most `longest`, and h <- momentum h. Without a buffer
     they get trains of pulses of mean rate z / delta at once. All rates are in weights, whatever the steps.
@@ -55,7 +56,8 @@ class Transfer(Record):
         `busiest` pulses from the usual example.
       busiest: see `fast_rate`.
       rate: change of a slow weight for a fast one that is read; `None` for the above.
-      gain: see `rate`: the sweeps over which a fast cell is taken to gather gradients, times rows and examples.
+      horizon: examples whose gradients a fast cell is taken to hold: it forgets as its steps fade, by 1 / (pulses of
+        an example, times the share of a bound that one moves).
       buffered: whether readings add up in digital until they are worth a pulse.
       momentum: what is left of the buffer after a pulse.
       longest: pulses of a cell by one reading, at most.
@@ -69,7 +71,7 @@ class Transfer(Record):
     fast_rate: Array | float | None = leaf(default=None, ge=0)
     busiest: Array | float = leaf(default=5.0, gt=0)
     rate: Array | float | None = leaf(default=None, ge=0)
-    gain: Array | float = leaf(default=200.0, gt=0)
+    horizon: Array | float = leaf(default=200.0, gt=0)
     buffered: bool = static(default=True, choices=(False, True))
     momentum: Array | float = leaf(default=0.0, ge=0, le=1)
     longest: Array | float = leaf(default=1.0, ge=1)
@@ -239,7 +241,7 @@ def _rates(hardware: Hardware, transfer: Transfer, digital: _Digital, learning_r
     slow = transfer.rate
     if slow is None:
         some = fast > 0
-        slow = learning_rate * transfer.every[0] * rows / (transfer.gain * jnp.where(some, fast, 1.0))
+        slow = learning_rate * transfer.every[0] * rows / (transfer.horizon * jnp.where(some, fast, 1.0))
         slow = jnp.where(some, slow, 0.0)
     # no learning rate, no learning
     return _Rates(jnp.where(learning_rate > 0, fast, 0.0), jnp.asarray(slow), steps)
@@ -269,7 +271,8 @@ def _at_once(
     fast, pulses = aggregate_update(pulsing, hardware.replace(device=tiles[0]), parts[0], total, rates.fast)
     digital = digital._replace(pulses=(digital.pulses[0] + pulses, *digital.pulses[1:]))
     cells = _put(cells, [fast, *parts[1:]])
-    return _carry_over(reading, hardware, transfer, cells, digital, rates, clock, shared(total.count))
+    block = min(_BLOCK, total.gradient.shape[0])
+    return _carry_over(reading, hardware, transfer, cells, digital, rates, clock, shared(total.count), block)
 
 
 def _by_example(
@@ -314,90 +317,110 @@ def _carry_over(
     rates: _Rates,
     clock: _Clock,
     n: Any,
+    block: int = 1,
 ) -> tuple[Cells, _Digital]:
-    """Read what is due after `n` examples, and pulse what follows from it."""
-    due = clock.due(transfer, n)
+    """Read what is due after `n` examples, `block` rows at a time, and pulse what follows from it."""
+    due = clock.due(transfer, n).astype(jnp.int32)
     for stage in range(len(transfer.every)):
         own = None if key is None else fold_read(key, stage)
-        args = (own, hardware, transfer, rates, clock.reads[stage])
-        cells, digital = iterate(_stage(stage), due[stage].astype(jnp.int32), (cells, digital), args)
+        args = (own, hardware, transfer, rates, clock.reads[stage], due[stage])
+        blocks = (due[stage] + block - 1) // block
+        cells, digital = iterate(_stage(stage, block), blocks, (cells, digital), args)
     return cells, digital
 
 
 @functools.cache  # one function for each, as `iterate` asks for
-def _stage(stage: int) -> Any:
+def _stage(stage: int, block: int) -> Any:
     def step(k: Array, carry: tuple[Cells, _Digital], args: Any) -> tuple[Cells, _Digital]:
-        return _read_and_pulse(stage, k, carry, args)
+        return _read_and_pulse(stage, block, k, carry, args)
 
     return step
 
 
-def _read_and_pulse(stage: int, k: Array, carry: tuple[Cells, _Digital], args: Any) -> tuple[Cells, _Digital]:
-    """Read a row of the cells of this stage, the next in turn, and pulse that row of the next slower cells."""
+def _read_and_pulse(
+    stage: int, block: int, k: Array, carry: tuple[Cells, _Digital], args: Any
+) -> tuple[Cells, _Digital]:
+    """Read the next rows of the cells of this stage, those that are due, and pulse them of the next slower cells."""
     cells, digital = carry
-    key, hardware, transfer, rates, reads = args
-    rows = digital.pulses[0].shape[0]
-    turn = reads + jnp.asarray(k, jnp.uint32)
-    row = (turn % rows).astype(jnp.int32)
-    keys = (None,) * 4 if key is None else tuple(fold_read(key, k, i) for i in range(4))
-    sources = [hardware.replace(device=tile) for tile in _tiles(hardware.device)]
+    key, hardware, transfer, rates, reads, due = args
+    reading, firing, pulsing, chopping = (None,) * 4 if key is None else (fold_read(key, k, i) for i in range(4))
+    source, target = (hardware.replace(device=tile) for tile in _tiles(hardware.device)[stage : stage + 2])
+    turn = k * block + jnp.arange(block)
+    now = (turn < due)[:, None]
+    turn = reads + turn.astype(jnp.uint32)
+    size = digital.pulses[0].shape[0]
+    rows = _Rows((turn % size).astype(jnp.int32), now)
     parts = _take(cells)
-
-    def of_cells(whole: Any) -> Any:
-        return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, row, 1, axis=1), whole)
-
-    def of_digital(whole: Array) -> Array:
-        return jax.lax.dynamic_slice_in_dim(whole, row, 1, axis=0)
-
-    def with_row(whole: Array, part: Array) -> Array:
-        return jax.lax.dynamic_update_slice_in_dim(whole, part, row, axis=0)
-
-    y = _read_row(keys[0], sources[stage], of_cells(parts[stage]))
-    sign = of_digital(_choppers(cells)) if transfer.chop is not None else 1.0
-    old = jax.tree.map(of_digital, digital._replace(largest=None))
+    old: _Digital = rows.of(digital._replace(largest=None))
     new = old._asdict()
-    z = sign * y
-    if transfer.follow is not None:
-        z = jnp.where(old.started > 0, sign * (y - old.past), 0.0)
+
+    y = _read_rows(reading, source, rows.of(parts[stage], axis=1))
+    sign = rows.of(_choppers(cells)) if transfer.chop is not None else 1.0
+    z = sign * y if transfer.follow is None else jnp.where(old.started > 0, sign * (y - old.past), 0.0)
     wanted = rates.slow / rates.steps[stage + 1] * z
     if transfer.buffered:
         counts, new["buffer"] = _worth(old.buffer + wanted, transfer)
     else:
-        train: PulseTrain = hardware.pulses
-        counts = coincidences(keys[1], train, jnp.ones(1, y.dtype), -wanted[0], 1.0)
-    slow = sources[stage + 1]
-    row_cells = slow.device.pulse(keys[2], of_cells(parts[stage + 1]), slow.mapping.route(counts))
-    parts[stage + 1] = jax.tree.map(
-        lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, row, axis=1), parts[stage + 1], row_cells
-    )
+        counts = _trains(firing, hardware.pulses, wanted)
+    counts = jnp.where(now, counts, 0.0)
     new["pulses"] = tuple(p + jnp.abs(counts) if i == stage + 1 else p for i, p in enumerate(old.pulses))
+    after = target.device.pulse(pulsing, rows.of(parts[stage + 1], axis=1), target.mapping.route(counts))
+    parts[stage + 1] = rows.put(parts[stage + 1], after, axis=1)
     cells = _put(cells, parts)
     if transfer.chop is not None:
-        flips = _flips(keys[3], transfer, turn // rows)
-        cells = _chopped(cells, row, flips)
+        flips = now & _flips(chopping, transfer, turn // size)[:, None]
+        cells = _chopped(cells, rows, flips)
         if transfer.follow is not None:
             new["mean"] = old.mean + transfer.follow * (y - old.mean)
             new["past"] = jnp.where(flips, new["mean"], old.past)
             new["started"] = jnp.where(flips, 1.0, old.started)
-    rows_now = _Digital(**new)
-    return cells, jax.tree.map(with_row, digital._replace(largest=None), rows_now)._replace(largest=digital.largest)
+    digital = rows.put(digital._replace(largest=None), _Digital(**new))._replace(largest=digital.largest)
+    return cells, digital
 
 
-def _read_row(key: Array | None, hardware: Hardware, cells: Cells) -> Array:
-    """Read one row of cells `[cells, 1, lines]` through the periphery, with an input of full scale: `[1, cols]`."""
+class _Rows(NamedTuple):
+    """Rows of an array, of which those `now` change."""
+
+    index: Array
+    now: Array
+
+    def of(self, whole: Any, axis: int = 0) -> Any:
+        return jax.tree.map(lambda a: jnp.take(a, self.index, axis=axis, mode="clip"), whole)
+
+    def put(self, whole: Any, part: Any, axis: int = 0) -> Any:
+        def one(whole: Array, part: Array) -> Array:
+            kept = jnp.take(whole, self.index, axis=axis, mode="clip")
+            part = jnp.where(self.now, part, kept)
+            where = (slice(None),) * axis + (self.index,)
+            return whole.at[where].set(part, mode="promise_in_bounds", unique_indices=True)
+
+        return jax.tree.map(one, whole, part)
+
+
+def _read_rows(key: Array | None, hardware: Hardware, cells: Cells) -> Array:
+    """Read rows of cells `[cells, rows, lines]`, one by one, through the periphery: `[rows, cols]`."""
     settling, reading = (None, None) if key is None else (fold_read(key, 0), fold_read(key, 1))
     weights = hardware.mapping.decode(hardware.device, hardware.device.read(settling, cells))
-    cols = weights.shape[1]
-    row = Effective(
+    shape = weights.shape
+    array = Effective(
         weights=weights[None, None],
-        scale=jnp.ones((1, 1, cols), weights.dtype),
+        scale=jnp.ones((1, 1, shape[1]), weights.dtype),
         outputs={},
         conduction={},
-        shape=(1, cols),
+        shape=shape,
     )
-    # a single row on: wires and laws of conduction hardly matter, and its voltage is its full scale
+    # with a single row on, wires and laws of conduction hardly matter, and inputs need no scaling
     periphery = hardware.replace(inputs=None, wires=None, conduction=None)
-    return mvm(reading, periphery, row, jnp.ones((1, 1), weights.dtype))
+    return mvm(reading, periphery, array, jnp.eye(shape[0], dtype=weights.dtype))
+
+
+def _trains(key: Array | None, train: PulseTrain, wanted: Array) -> Array:
+    """Return the pulses of trains of these means, row by row."""
+    one = jnp.ones(1, wanted.dtype)
+    if key is None:
+        return jax.vmap(lambda w: coincidences(None, train, one, -w, 1.0)[0])(wanted)
+    keys = split_read(key, wanted.shape[:1])
+    return jax.vmap(lambda k, w: coincidences(k, train, one, -w, 1.0)[0])(keys, wanted)
 
 
 def _worth(h: Array, transfer: Transfer) -> tuple[Array, Array]:
@@ -408,10 +431,10 @@ def _worth(h: Array, transfer: Transfer) -> tuple[Array, Array]:
 
 
 def _flips(key: Array | None, transfer: Transfer, sweep: Array) -> Array:
-    """Return whether a row's chopper changes after a reading in this sweep; without a key, always regularly."""
+    """Return whether rows' choppers change after a reading in these sweeps; without a key, always regularly."""
     chop = jnp.asarray(transfer.chop)
     if transfer.chop_order == "random" and key is not None:
-        return read_uniform(key, (), chop.dtype) < chop
+        return read_uniform(key, sweep.shape, chop.dtype) < chop
     period = jnp.maximum(jnp.ceil(1 / chop - 1e-4), 2).astype(jnp.uint32)
     return (sweep + 1) % period == 0
 
@@ -450,10 +473,10 @@ def _choppers(cells: Cells) -> Array:
     return _choppers_of_cells(cells)[0, :, :1]
 
 
-def _chopped(cells: Cells, row: Array, flips: Array) -> Cells:
+def _chopped(cells: Cells, rows: _Rows, flips: Array) -> Cells:
     chopper = _choppers_of_cells(cells)
-    now = jax.lax.dynamic_slice_in_dim(chopper, row, 1, axis=1)
-    flipped = jax.lax.dynamic_update_slice_in_dim(chopper, jnp.where(flips, -now, now), row, axis=1)
+    own = rows.of(chopper, axis=1)
+    flipped = rows.put(chopper, jnp.where(flips, -own, own), axis=1)
     return cells.replace(state=(cells.state or {}) | {"chopper": flipped})
 
 

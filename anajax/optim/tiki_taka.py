@@ -97,7 +97,7 @@ def tiki_taka(
     learning_rate: optax.ScalarOrSchedule,
     *,
     every: int = 1,
-    gain: Array | float = 200.0,
+    horizon: Array | float = 200.0,
     fast_learning_rate: Array | float | None = None,
     busiest: Array | float = 5.0,
     key: Array | None,
@@ -112,13 +112,14 @@ def tiki_taka(
       hardware: the spec, or `{name: Hardware}`, of `Residual` cells; their gamma is the share of the fast ones.
       learning_rate: change of a slow weight for a gradient of 1, a number or an optax schedule.
       every: examples (vectors of a layer) from one reading of a row to the next.
-      gain: sweeps in which a fast cell gathers gradients, times rows and `every`; see `Transfer`.
+      horizon: examples whose gradients a fast cell is taken to hold. Slow weights move by `learning_rate` if it holds
+        those of so many, faster if of more.
       fast_learning_rate: change of a fast weight for a gradient of 1; by default such that the usual example's
         busiest cell is due `busiest` pulses.
       busiest: see there.
       key: random key.
     """
-    rule = Transfer(every=(every,), gain=gain, fast_rate=fast_learning_rate, busiest=busiest, buffered=False)
+    rule = Transfer(every=(every,), horizon=horizon, fast_rate=fast_learning_rate, busiest=busiest, buffered=False)
     return transferring(hardware, learning_rate, rule, key=key)
 
 
@@ -127,7 +128,7 @@ def tiki_taka_v2(
     learning_rate: optax.ScalarOrSchedule,
     *,
     every: int = 1,
-    gain: Array | float = 200.0,
+    horizon: Array | float = 200.0,
     momentum: Array | float = 0.1,
     fast_learning_rate: Array | float | None = None,
     busiest: Array | float = 5.0,
@@ -141,13 +142,13 @@ def tiki_taka_v2(
       hardware: the spec, or `{name: Hardware}`, of `Residual` cells.
       learning_rate: change of a slow weight for a gradient of 1.
       every: examples from one reading of a row to the next.
-      gain: see `tiki_taka`.
+      horizon: see `tiki_taka`.
       momentum: what a pulse leaves of the buffer.
       fast_learning_rate: see `tiki_taka`.
       busiest: see `tiki_taka`.
       key: random key.
     """
-    rule = Transfer(every=(every,), gain=gain, momentum=momentum, fast_rate=fast_learning_rate, busiest=busiest)
+    rule = Transfer(every=(every,), horizon=horizon, momentum=momentum, fast_rate=fast_learning_rate, busiest=busiest)
     return transferring(hardware, learning_rate, rule, key=key)
 
 
@@ -156,7 +157,7 @@ def chopped_tiki_taka(
     learning_rate: optax.ScalarOrSchedule,
     *,
     every: int = 1,
-    gain: Array | float = 200.0,
+    horizon: Array | float = 200.0,
     chop: Array | float = 0.1,
     chop_order: str = "random",
     momentum: Array | float = 0.0,
@@ -172,7 +173,7 @@ def chopped_tiki_taka(
       hardware: the spec, or `{name: Hardware}`, of `Residual` cells, of any gamma.
       learning_rate: change of a slow weight for a gradient of 1.
       every: examples from one reading of a row to the next.
-      gain: see `tiki_taka`.
+      horizon: see `tiki_taka`.
       chop: how often a row changes sign, per reading of it.
       chop_order: `"random"`, or `"regular"`: every ceil(1 / chop) readings.
       momentum: see `tiki_taka_v2`.
@@ -182,7 +183,7 @@ def chopped_tiki_taka(
     """
     rule = Transfer(
         every=(every,),
-        gain=gain,
+        horizon=horizon,
         momentum=momentum,
         fast_rate=fast_learning_rate,
         busiest=busiest,
@@ -197,7 +198,7 @@ def agad(
     learning_rate: optax.ScalarOrSchedule,
     *,
     every: int = 1,
-    gain: Array | float = 200.0,
+    horizon: Array | float = 200.0,
     chop: Array | float = 0.1,
     chop_order: str = "regular",
     follow: Array | float = 0.5,
@@ -215,7 +216,7 @@ def agad(
       hardware: the spec, or `{name: Hardware}`, of `Residual` cells.
       learning_rate: change of a slow weight for a gradient of 1.
       every: examples from one reading of a row to the next.
-      gain: see `tiki_taka`.
+      horizon: see `tiki_taka`.
       chop: how often a row changes sign, per reading of it.
       chop_order: `"regular"`: every ceil(1 / chop) readings; or `"random"`.
       follow: weight of a reading in the running mean that becomes the reference.
@@ -226,7 +227,7 @@ def agad(
     """
     rule = Transfer(
         every=(every,),
-        gain=gain,
+        horizon=horizon,
         momentum=momentum,
         fast_rate=fast_learning_rate,
         busiest=busiest,

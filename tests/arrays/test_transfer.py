@@ -100,7 +100,7 @@ def test_orders_agree_on_what_is_even(order, key):
 
 def test_a_mini_batch_is_its_examples_one_after_the_other(key):
     """Every part of the state, choppers and references that follow included."""
-    rule = Transfer(every=(1,), fast_rate=0.05, rate=0.5, chop=0.5, chop_order="regular", follow=0.5, gain=50.0)
+    rule = Transfer(every=(1,), fast_rate=0.05, rate=0.5, chop=0.5, chop_order="regular", follow=0.5, horizon=50.0)
     soft = SoftBounds(dx=0.02, up_down=0.3, **WINDOW)
     hw = hardware(soft, soft)
     whole = by_one = start(hw, rule, weights=0.1)
@@ -117,8 +117,8 @@ def test_a_mini_batch_is_its_examples_one_after_the_other(key):
 
 
 def test_the_learning_rate_is_that_of_the_weights(key):
-    """Gain 1 and a fast array that keeps all: after a sweep slow cells have moved by -lr times the summed gradient."""
-    rule = Transfer(every=(2,), gain=1.0, fast_rate=0.01, buffered=False)
+    """A horizon of 1, and fast cells that keep all: a sweep later slow ones moved by -lr times the summed gradient."""
+    rule = Transfer(every=(2,), horizon=1.0, fast_rate=0.01, buffered=False)
     hw = hardware()
     crossbar, memory = start(hw, rule)
     x, d = examples(key, 6)  # a sweep of three rows
@@ -296,7 +296,7 @@ def test_nested_cells_hand_on_what_they_gather(key):
 @pytest.mark.parametrize("order", ["aggregate", "sequential"])
 def test_chips_side_by_side_are_chips_one_by_one(order, key):
     rough = SoftBounds(dx=0.01, dx_d2d=0.3, c2c=0.3, x_max_d2d=0.3, **WINDOW)
-    rule = Transfer(every=(2,), chop=0.5, follow=0.5, gain=20.0)
+    rule = Transfer(every=(2,), chop=0.5, follow=0.5, horizon=20.0)
     hw = hardware(rough, rough, pulses=PulseTrain())
     x, d = examples(key, 5)
 
