@@ -79,3 +79,7 @@ from anajax.arrays.transfer import transferred as transferred
 from anajax.arrays.wires import IRDrop as IRDrop
 from anajax.arrays.wires import WireModel as WireModel
 from anajax.arrays.wires import Wires as Wires
+from anajax.arrays.write import Written as Written
+from anajax.arrays.write import descend_reads as descend_reads
+from anajax.arrays.write import write_verify as write_verify
+from anajax.arrays.write import write_weights as write_weights
