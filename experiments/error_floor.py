@@ -11,8 +11,10 @@ residual learning.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -87,16 +89,18 @@ def main() -> None:
 
     print(f"{'excess loss':30s} {'here':>10s} {'s':>5s}")
     figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axes = figure.subplots()
+    axes, results = figure.subplots(), {}
     for name, (hw, make) in settings().items():
         start = time.perf_counter()
         curve = jax.jit(jax.vmap(lambda key, hw=hw, make=make: excess_loss(key, hw, make, steps)))(keys).mean(axis=0)
         seconds = time.perf_counter() - start
-        print(f"{name:30s} {curve[-steps // 4 :].mean():10.2e} {seconds:5.0f}", flush=True)
+        results[name] = float(curve[-steps // 4 :].mean())
+        print(f"{name:30s} {results[name]:10.2e} {seconds:5.0f}", flush=True)
         axes.loglog(1 + jnp.arange(steps), curve, label=name)
     axes.set(xlabel="mini-batch", ylabel="excess loss")
     axes.legend(frameon=False, fontsize="small")
     figure.savefig(args.out, dpi=150)
+    Path(args.out).with_suffix(".json").write_text(json.dumps(results))
     print(f"figure: {args.out}")
 
 

@@ -10,7 +10,6 @@ many draws of pulses (what these leave to chance taken off), of `moved`; `spread
 import argparse
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from _in_situ import WINDOW
 from matplotlib.figure import Figure

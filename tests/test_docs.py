@@ -46,6 +46,10 @@ def public_names():
                 yield f"{name}.{public}", value
 
 
+#: pages whose code runs in the default suite; that of others is slow
+AT_ONCE = ("README", "index", "quickstart", "concepts", "coming_from_aihwkit", "rram_sb")
+
+
 def blocks(page):
     """Return `(language, code)` of every python and pycon block of a Markdown page."""
     return re.findall(r"^```(python|pycon)\n(.*?)^```$", page.read_text(), re.M | re.S)
@@ -100,8 +104,11 @@ def test_every_device_preset_has_a_page():
 
 @pytest.mark.parametrize(
     "page",
-    [p for p in (ROOT / "README.md", *PAGES) if p.exists() and blocks(p)],
-    ids=lambda p: p.relative_to(ROOT).as_posix(),
+    [
+        pytest.param(p, marks=() if p.stem in AT_ONCE else pytest.mark.slow, id=p.relative_to(ROOT).as_posix())
+        for p in (ROOT / "README.md", *PAGES)
+        if p.exists() and blocks(p)
+    ],
 )
 @pytest.mark.usefixtures("quick_compilation")
 def test_code_of_page_runs(page, tmp_path, monkeypatch):

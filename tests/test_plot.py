@@ -288,6 +288,7 @@ def test_states_are_the_window_over_a_step():
     assert _characteristics.states(reset) == pytest.approx(12 / (0.88 - 0.084 * 6), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_command_lists_all_devices(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     cli.main(["devices"])

@@ -62,6 +62,7 @@ def test_compensated_weights_compute_as_the_wanted_ones(resistance, mapping, key
     assert np.abs(without - x @ w).max() > 20 * np.abs(y - x @ w).max()
 
 
+@pytest.mark.slow
 def test_networks_are_compensated_layer_by_layer(key):
     rngs, hw = nnx.Rngs(0), hardware(5.0, array_shape=(16, 16))
     model = nnx.Sequential(

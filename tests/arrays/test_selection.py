@@ -50,6 +50,7 @@ def test_cells_move_as_they_would_alone_at_their_voltage(scheme, disturbed, x64)
     assert bool(solution.converged)
 
 
+@pytest.mark.slow
 def test_wires_leave_less_for_the_far_cell(x64):
     model = VTEAM()
     middle = 0.5 * (float(model.bounds[0]) + float(model.bounds[1]))
@@ -84,6 +85,7 @@ def test_transistors_take_their_share_and_protect_what_they_cut_off(x64):
     np.testing.assert_array_equal(after[1], start[1])
 
 
+@pytest.mark.slow
 def test_more_steps_come_to_the_same(x64):
     """The circuit changes as the cells do: halving the steps halves the error."""
     model = VTEAM()

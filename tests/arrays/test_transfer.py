@@ -338,6 +338,7 @@ def test_not_a_number_is_not_forgotten(order, key):
     assert np.isnan(part(hw, after, "fast")).any()
 
 
+@pytest.mark.slow
 def test_what_is_carried_over_has_derivatives(key, x64):
     """By the steps and their asymmetry, of the slow weights after several readings: finite differences."""
     rule = Transfer(every=(1,), fast_rate=0.3, rate=0.5, buffered=False, chop=0.5, chop_order="regular", follow=0.5)

@@ -254,6 +254,7 @@ def test_the_capacitor_leaks_and_the_pair_stays():
     )
 
 
+@pytest.mark.slow
 def test_compounds_nest_and_map(key):
     three = Significance(high=presets.pcm_3t1c(), low=ReferencePair(device=presets.capacitor()), factor=4.0)
     keys = jax.random.split(key, 3)

@@ -317,6 +317,7 @@ def test_ten_thousand_cells():
         close(states[:, k], one, atol=1e-6 * 3e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
 def test_pulse_response_is_that_of_a_train(x64):
     model = Yakopcic(A_p=jnp.array([400.0, 800.0]))

@@ -228,6 +228,7 @@ def test_ideal_backward_is_that_of_the_plain_layer(key):
     np.testing.assert_array_equal(*outputs)
 
 
+@pytest.mark.slow
 def test_ideal_backward_keeps_groups_and_fleets_apart(key):
     """Where the gradient is taken around a `vmap`, over groups of a convolution or over sets of weights."""
     noisy = anajax.presets.standard_aimc().replace(inputs=FixedRange(range=4.0))
