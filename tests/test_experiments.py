@@ -21,6 +21,7 @@ SMALL = {
     "weight_programming.py": ["--quick"],
     "error_floor.py": ["--quick"],
     "update_orders.py": ["--quick"],
+    "best_steps.py": ["--quick"],
 }
 AT_ONCE = ("mvm_error.py", "ageing_chips.py", "error_floor.py")  # the others are slow
 

@@ -224,7 +224,9 @@ def aggregate_update(
     Each cell gets random numbers of pulses, real ones, of the mean and variance that trains would give; half of those
     down, all those up, and the other half. All examples meet the cells as they are before the mini-batch, and trains do
     not saturate, and are as long as the mean example's: fast, and wrong by what cells move within a mini-batch.
-    Derivatives are those of the mean and the standard deviation of each number, its standard score held fixed.
+    Derivatives are those of the mean of each number, and by the learning rate and the device those of its standard
+    deviation too, its standard score held fixed. How chance grows with a gradient has none: rare pulses would make
+    the derivatives of many updates explode.
 
     Args:
       key: random key for numbers of pulses and cycle-to-cycle noise, or `None` for the means.
@@ -239,14 +241,17 @@ def aggregate_update(
     if key is not None:
         keys = tuple(split_read(fold_read(key, 0), (3,)))
     if key is not None and train.kind == "stochastic":
+        fixed = jax.lax.stop_gradient(total)
         slots: Array | float = train.length
         if train.length_management:
-            slots = jnp.clip(jnp.ceil(rate * total.mean_largest), 1, train.length)
+            slots = jnp.clip(jnp.ceil(rate * fixed.mean_largest), 1, train.length)
         # a train of n slots and mean m has the variance m (1 - m / n)
-        busy = rate * total.mean_largest / slots
-        sure = busy * total.square / jnp.where(total.magnitude > 0, total.magnitude, 1.0)
-        left = jnp.maximum(1 - sure, 0.0)
-        up, down = (_numbers(fold_read(key, 1, i), m, m * left) for i, m in enumerate((up, down)))
+        busy = rate * fixed.mean_largest / slots
+        sure = busy * fixed.square / jnp.where(fixed.magnitude > 0, fixed.magnitude, 1.0)
+        left = rate * jnp.maximum(1 - sure, 0.0) / 2
+        variances = left * (fixed.magnitude - fixed.gradient), left * (fixed.magnitude + fixed.gradient)
+        draws = (fold_read(key, 1, i) for i in range(2))
+        up, down = (_numbers(*given) for given in zip(draws, (up, down), variances, strict=True))
     after = _of_weights(cells, up.shape[1])
     for k, counts in zip(keys, (-down / 2, up, -down / 2), strict=True):
         after = hardware.device.pulse(k, after, hardware.mapping.route(counts))
@@ -292,4 +297,6 @@ def _numbers(key: Array, mean: Array, variance: Array) -> Array:
     upper = read_uniform(key, mean.shape, mean.dtype) * (below + above) < below
     off = jax.lax.stop_gradient(jnp.where(upper, above, -below) / jnp.where(std > 0, std, 1.0))
     drawn = mean + std * off
-    return with_mean(jnp.maximum(drawn, 0.0), drawn)  # a maximum would halve the derivatives at zero
+    # no pulse is exactly none: noise that grows as the root of their number has no derivative next to zero
+    none = ~upper & (std >= mean)
+    return with_mean(jnp.where(none, 0.0, jnp.maximum(drawn, 0.0)), drawn)
