@@ -23,7 +23,7 @@ SMALL = {
     "update_orders.py": ["--quick"],
     "best_steps.py": ["--quick"],
 }
-AT_ONCE = ("mvm_error.py", "ageing_chips.py", "error_floor.py")  # the others are slow
+AT_ONCE = ("mvm_error.py", "ageing_chips.py")  # the others are slow
 
 
 def test_every_experiment_has_a_small_size():

@@ -268,6 +268,7 @@ def test_numbers_of_pulses_have_the_mean_and_variance_of_trains(mean, left, key)
     assert abs(slope.mean() - 1) < 0.05 or mean == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_updates_have_derivatives_by_the_device(order, key, x64):
     """Finite differences; by what counts depend on, only where these are real, and more than one."""

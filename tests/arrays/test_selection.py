@@ -65,6 +65,7 @@ def test_wires_leave_less_for_the_far_cell(x64):
     assert shifts[1] < 0.99 * shifts[0]
 
 
+@pytest.mark.slow
 def test_transistors_take_their_share_and_protect_what_they_cut_off(x64):
     model = VTEAM()
     start = np.full((2, 2), 0.5 * (float(model.bounds[0]) + float(model.bounds[1])))

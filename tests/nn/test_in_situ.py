@@ -177,7 +177,7 @@ class Recurrent(nnx.Module):
         return y
 
 
-@pytest.mark.parametrize("order", ["aggregate", "sequential"])
+@pytest.mark.parametrize("order", [pytest.param("aggregate", marks=pytest.mark.slow), "sequential"])
 def test_every_step_of_a_recurrent_layer_is_a_vector(order, key):
     hw = hardware(EVEN.replace(dx=1e-5), pulses=PulseTrain(kind="deterministic", length=10_000)).replace(
         mapping=Offset(fill=0.5)
@@ -308,6 +308,36 @@ def test_the_final_loss_has_derivatives_by_the_device(key, x64):
         at = getattr(base, name)
         up, down = (run(base.replace(**{name: at * (1 + s * 1e-4)})) for s in (1, -1))
         np.testing.assert_allclose(getattr(slope, name), (up - down) / (2e-4 * at), rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.slow
+def test_random_pulses_leave_derivatives_of_many_updates_finite_and_right(key):
+    """By the learning rate, over 16 chips, where most cells get less than a pulse: a wide difference agrees."""
+    base = devices.SoftBounds(dx=0.01, c2c=0.3, one_by_one=False, g_min=50e-6, g_max=100e-6)
+    hw = hardware(base)
+    model = nn.Linear(6, 3, use_bias=False, hardware=hw, rngs=nnx.Rngs(0))
+    x, y = batch(key, n=20)
+
+    def final(log_rate, key):
+        apply, params, _, _ = nn.split(nn.in_situ(None, model))
+        tx = optim.analog_sgd(hw, jnp.exp(log_rate), key=key)
+
+        def loss(p):
+            return jnp.mean((apply(p, hw, x, key=key) - 0.3 * y) ** 2)
+
+        def step(carry, _):
+            p, state = carry
+            updates, state = tx.update(jax.grad(loss)(p), state, p)
+            return (optax.apply_updates(p, updates), state), None
+
+        return loss(jax.lax.scan(step, (params, tx.init(params)), None, length=40)[0][0])
+
+    keys = jax.random.split(key, 16)
+    mean = jax.jit(lambda log_rate: jax.vmap(lambda k: final(log_rate, k))(keys).mean())
+    at = jnp.log(0.02)
+    found, wanted = jax.grad(mean)(at), (mean(at + 0.3) - mean(at - 0.3)) / 0.6
+    assert abs(wanted) > 0.02
+    np.testing.assert_allclose(found, wanted, rtol=0.25)
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------

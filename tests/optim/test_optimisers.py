@@ -174,6 +174,7 @@ def test_digital_parameters_and_schedules_in_one_optimiser(key):
 # -- upkeep ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_cells_are_transferred_every_so_many_examples(key):
     cell = devices.presets.pcm_3t1c(mismatch=0.0)
     hw = anajax.Hardware(device=cell, mapping=Signed())
