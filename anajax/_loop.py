@@ -1,4 +1,4 @@
-"""A loop whose length is known only at run time, and that can still be differentiated in reverse."""
+"""Loops whose length is known only at run time: differentiable in reverse, and of one length under a `vmap`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ import jax.numpy as jnp
 from jax import Array
 
 _KEPT = 16  # states kept on each of two levels: up to 16 * 16 steps are recomputed once each
+
+
+@jax.custom_batching.custom_vmap
+def shared(x: Array) -> Array:
+    """Return `x`, a whole number, as one for all that a `vmap` runs side by side: chips count the same examples.
+
+    A loop of as many steps stays a loop then.
+    """
+    return jnp.round(jax.lax.stop_gradient(x)).astype(jnp.uint32)
+
+
+@shared.def_vmap
+def _shared_by_all(axis_size: int, in_batched: list[bool], x: Array) -> tuple[Array, bool]:
+    return shared(jnp.max(x, axis=0) if in_batched[0] else x), False
 
 
 def iterate(step: Callable[..., Any], n: Array, x: Any, args: Any) -> Any:

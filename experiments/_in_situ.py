@@ -1,15 +1,19 @@
-"""What the experiments of in-situ training share: the loop, and the devices of their networks."""
+"""What the experiments of in-situ training share: networks and their devices, the loop, the figure."""
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
+from matplotlib.figure import Figure
 
-from anajax import devices
+import anajax
+from anajax import devices, nn
 
 WINDOW = {"g_min": 50e-6, "g_max": 100e-6}
 #: at the symmetry point of each cell, so that this reads as zero
@@ -21,6 +25,16 @@ def rough(dx: float, reference: devices.Reference | None = None, **changes: Any)
     spreads = dict.fromkeys(("x_min_d2d", "x_max_d2d", "dx_d2d", "up_down_d2d", "c2c"), 0.3)
     device = devices.SoftBounds(dx=dx, reference=reference, **(spreads | WINDOW | changes))
     return devices.ReferencePair(device=device, reference=devices.SoftBounds(dx=dx, **WINDOW))
+
+
+def network(hw: anajax.Hardware | None, sizes: Sequence[int]) -> nnx.Module:
+    """Return linear layers with sigmoids between them, in conductances, or for `None` in numbers."""
+    rngs, layers = nnx.Rngs(0), []
+    for rows, cols in itertools.pairwise(sizes):
+        linear = nnx.Linear(rows, cols, rngs=rngs)
+        layers += [linear if hw is None else nn.convert(linear, hw), nnx.sigmoid]
+    model = nnx.Sequential(lambda x: x.reshape(len(x), -1), *layers[:-1])
+    return model if hw is None else nn.in_situ(jax.random.key(1), model)
 
 
 def epochs(
@@ -75,3 +89,14 @@ def epochs(
         carry, _ = epoch(carry, order, jax.random.fold_in(key, k))
         params, state = jax.tree.map(jnp.array, carry)
         yield params, state, float(accuracy(params, jax.random.fold_in(key, epochs + k)))
+
+
+def draw(curves: dict[str, list[float]], label: str, log: bool = False) -> Figure:
+    """Draw a curve over epochs for each name."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for name, curve in curves.items():
+        axes.plot(range(1, len(curve) + 1), curve, "o-", markersize=3, label=name)
+    axes.set(xlabel="epoch", ylabel=label, yscale="log" if log else "linear")
+    axes.legend(frameon=False, fontsize="small")
+    return figure

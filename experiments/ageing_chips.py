@@ -11,6 +11,7 @@ import argparse
 import jax
 import jax.numpy as jnp
 import optax
+from _figures import save
 from flax import nnx
 
 import anajax
@@ -63,8 +64,7 @@ def main() -> None:
     study = chips.evaluate(apply, params, hw, x_test, y_test, chips=args.chips, times=TIMES, progress=True)
     print(f"digital {float(digital):.4f}")
     print(chips.summarise(study, threshold=float(digital) - 0.01).to_dataframe().round(4))
-    plot.accuracy_over_time({"hardware-aware": study}).savefig(args.out, dpi=150)
-    print(f"figure: {args.out}")
+    save(plot.accuracy_over_time({"hardware-aware": study}), args.out)
 
 
 if __name__ == "__main__":

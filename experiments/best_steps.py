@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _figures import save
 from _in_situ import WINDOW
 from flax import nnx
 from matplotlib.figure import Figure
@@ -103,8 +104,7 @@ def main() -> None:
     axes.plot(float(jnp.exp(design[0])) * nearby, scan, "k.--", label="scan of the step, at the rate found")
     axes.set(xlabel="step of the device, of the bound", ylabel="loss at the end + cost of pulses")
     axes.legend(frameon=False, fontsize="small")
-    figure.savefig(args.out, dpi=150)
-    print(f"figure: {args.out}")
+    save(figure, args.out)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,13 @@ residual learning.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import optax
+from _figures import save
 from _in_situ import WINDOW
 from flax import nnx
 from matplotlib.figure import Figure
@@ -99,9 +98,7 @@ def main() -> None:
         axes.loglog(1 + jnp.arange(steps), curve, label=name)
     axes.set(xlabel="mini-batch", ylabel="excess loss")
     axes.legend(frameon=False, fontsize="small")
-    figure.savefig(args.out, dpi=150)
-    Path(args.out).with_suffix(".json").write_text(json.dumps(results))
-    print(f"figure: {args.out}")
+    save(figure, args.out, results)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,14 @@ chips, in units of the difference's. ± is one standard error. A .json beside th
 """
 
 import argparse
-import json
 import math
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _figures import save
 from matplotlib.figure import Figure
 
 import anajax
@@ -140,9 +139,7 @@ def main() -> None:
                     ours, plain, difference, bias = (shown(**row[n]) for n in (*STYLES, "bias"))
                     print(f"| {kind} | {function} | {ours} | {difference} | {bias} | {row['spread']:.2f} | {plain} |")
 
-    draw(rows).savefig(args.out, dpi=150)
-    Path(args.out).with_suffix(".json").write_text(json.dumps(rows, indent=1))
-    print(f"figure: {args.out}")
+    save(draw(rows), args.out, rows)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _figures import save
 from matplotlib.figure import Figure
 
 from anajax import devices, fit
@@ -101,9 +102,8 @@ def main() -> None:
     table = Path(args.out).with_suffix(".csv")
     with table.open("w", newline="") as file:
         csv.writer(file).writerows([("field", "true", "fitted", "standard_error"), *rows])
-    picture(directions, g, found).savefig(args.out, dpi=150)
     print(f"table: {table}")
-    print(f"figure: {args.out}")
+    save(picture(directions, g, found), args.out)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,12 @@ references at the symmetry points but for AGAD, which needs none.
 
 import argparse
 import itertools
-import json
 import time
-from pathlib import Path
 
 import jax
 import optax
-from _in_situ import WINDOW, ZEROED, epochs, rough
-from flax import nnx
-from matplotlib.figure import Figure
+from _figures import save
+from _in_situ import WINDOW, ZEROED, draw, epochs, network, rough
 
 import anajax
 from anajax import devices, nn, optim
@@ -63,18 +60,6 @@ def settings(rate: optax.Schedule, key: jax.Array) -> dict[str, tuple]:
     }
 
 
-def network(hw: anajax.Hardware | None, sizes: list[int]) -> nnx.Module:
-    rngs, layers = nnx.Rngs(0), []
-    for rows, cols in itertools.pairwise(sizes):
-        if hw is None:
-            layers.append(nnx.Linear(rows, cols, rngs=rngs))
-        else:
-            layers.append(nn.Linear(rows, cols, hardware=hw, rngs=rngs))
-        layers.append(nnx.sigmoid)
-    model = nnx.Sequential(lambda x: x.reshape(len(x), -1), *layers[:-1])
-    return model if hw is None else nn.in_situ(jax.random.key(1), model)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="digits", choices=anajax.data.NAMES)
@@ -114,15 +99,7 @@ def main() -> None:
         paper = PUBLISHED.get(name, "") if args.data == "mnist" else ""
         print(f"{name:26s} {curve[-1]:6.2f} {paper:>6s} {counts:>14s} {seconds:8.1f}", flush=True)
 
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axes = figure.subplots()
-    for name, curve in curves.items():
-        axes.semilogy(range(1, args.epochs + 1), curve, "o-", markersize=3, label=name)
-    axes.set(xlabel="epoch", ylabel="test error (%)")
-    axes.legend(frameon=False, fontsize="small")
-    figure.savefig(args.out, dpi=150)
-    Path(args.out).with_suffix(".json").write_text(json.dumps(curves))
-    print(f"figure: {args.out}")
+    save(draw(curves, "test error (%)", log=True), args.out, curves)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import argparse
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _figures import save
 from matplotlib.figure import Figure
 
 from anajax.devices.memristor import (
@@ -76,8 +77,7 @@ def main() -> None:
         panel.legend(frameon=False, fontsize="small")
     for panel in panels[len(cells) :]:
         panel.set_axis_off()
-    figure.savefig(args.out, dpi=150)
-    print(f"figure: {args.out}")
+    save(figure, args.out)
 
 
 if __name__ == "__main__":

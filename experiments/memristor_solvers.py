@@ -16,6 +16,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _figures import save
 from matplotlib.figure import Figure
 
 from anajax import devices
@@ -179,9 +180,9 @@ def main() -> None:
             wanted = truth(model, drive, times, steps)
             errors[name] = [worst(m, model, drive, times, wanted) for m in METHODS]
             print(f"{name:56s}" + "".join(f"{e:24.1e}" if np.isfinite(e) else f"{'':24s}" for e in errors[name]))
-    picture(errors).savefig(args.out, dpi=150)
     print(speed(20 * cells))
-    print(f"{time.perf_counter() - began:.0f} s; figure: {args.out}")
+    print(f"{time.perf_counter() - began:.0f} s")
+    save(picture(errors), args.out)
 
 
 if __name__ == "__main__":

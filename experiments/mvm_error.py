@@ -11,6 +11,7 @@ import argparse
 
 import jax
 import jax.numpy as jnp
+from _figures import save
 from matplotlib.figure import Figure
 
 import anajax
@@ -77,8 +78,7 @@ def main() -> None:
     axes.plot([REFERENCE[n] for n in names], names, "k|", markersize=14, label="reference")
     axes.set(xlabel="MVM error (%)")
     axes.legend(frameon=False)
-    figure.savefig(args.out, dpi=150)
-    print(f"figure: {args.out}")
+    save(figure, args.out)
 
 
 if __name__ == "__main__":

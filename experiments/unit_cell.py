@@ -12,17 +12,13 @@ Published (recalled, not verified): 97.95 % with inversion, 97.94 % in software;
 """
 
 import argparse
-import itertools
-import json
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
 import optax
-from _in_situ import epochs
-from flax import nnx
-from matplotlib.figure import Figure
+from _figures import save
+from _in_situ import draw, epochs, network
 
 import anajax
 from anajax import devices, nn, optim
@@ -70,15 +66,6 @@ def optimiser(hw: anajax.Hardware, rate: optax.Schedule, every: int) -> optax.Gr
     return optim.periodically(sgd, hw, devices.Significance.transfer, every=every, key=kept)
 
 
-def network(hw: anajax.Hardware | None, sizes: tuple[int, ...]) -> nnx.Module:
-    rngs, layers = nnx.Rngs(0), []
-    for rows, cols in itertools.pairwise(sizes):
-        linear = nnx.Linear(rows, cols, rngs=rngs)
-        layers += [linear if hw is None else nn.convert(linear, hw), nnx.sigmoid]
-    model = nnx.Sequential(lambda x: x.reshape(len(x), -1), *layers[:-1])
-    return model if hw is None else nn.in_situ(jax.random.key(1), model)
-
-
 def load(args: argparse.Namespace) -> anajax.data.Dataset:
     data = anajax.data.load(args.data, args.data_dir)
     images = [x if args.data == "digits" else x[:, 3:25, 2:26] for x in (data.x_train, data.x_test)]
@@ -123,15 +110,7 @@ def main() -> None:
         seconds = (time.perf_counter() - start) / args.epochs
         print(f"{name:26s} {curves[name][-1]:6.2f} {seconds:8.1f}", flush=True)
 
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axes = figure.subplots()
-    for name, curve in curves.items():
-        axes.plot(range(1, args.epochs + 1), curve, "o-", markersize=3, label=name)
-    axes.set(xlabel="epoch", ylabel="test accuracy (%)")
-    axes.legend(frameon=False, fontsize="small")
-    figure.savefig(args.out, dpi=150)
-    Path(args.out).with_suffix(".json").write_text(json.dumps(curves))
-    print(f"figure: {args.out}")
+    save(draw(curves, "test accuracy (%)"), args.out, curves)
 
 
 if __name__ == "__main__":

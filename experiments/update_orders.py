@@ -11,6 +11,7 @@ import argparse
 
 import jax
 import numpy as np
+from _figures import save
 from _in_situ import WINDOW
 from matplotlib.figure import Figure
 
@@ -74,8 +75,7 @@ def main() -> None:
         axes.loglog(rates, np.maximum(errors, 0.1), "o-", markersize=4, label=name)
     axes.set(xlabel="learning rate", ylabel="error of the mean change (%)")
     axes.legend(frameon=False, fontsize="small")
-    figure.savefig(args.out, dpi=150)
-    print(f"figure: {args.out}")
+    save(figure, args.out)
 
 
 if __name__ == "__main__":

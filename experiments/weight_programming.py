@@ -12,13 +12,12 @@ choppers the same up to 0.5; AGAD whatever the offset.
 """
 
 import argparse
-import json
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import optax
+from _figures import save
 from _in_situ import rough
 from flax import nnx
 from matplotlib.figure import Figure
@@ -94,9 +93,7 @@ def main() -> None:
     axes.axhline(25, color="0.7", linestyle=":", label="paper: descent above, Tiki-Taka v2 at 5 %")
     axes.axhline(5, color="0.7", linestyle=":")
     axes.legend(frameon=False, fontsize="small")
-    figure.savefig(args.out, dpi=150)
-    Path(args.out).with_suffix(".json").write_text(json.dumps(results))
-    print(f"figure: {args.out}")
+    save(figure, args.out, results)
 
 
 if __name__ == "__main__":

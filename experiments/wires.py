@@ -11,13 +11,13 @@ Accuracy is the mean over three trainings, ± their standard deviation.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _figures import save
 from flax import nnx
 from matplotlib.figure import Figure
 
@@ -137,15 +137,13 @@ def main() -> None:
     for name, values in found.items():
         cells = zip(values.mean(0), values.std(0), strict=True)
         print(f"{name:20s}" + "".join(f"{f'{m:.1f} ± {s:.1f}':>14}" for m, s in cells))
-    draw(lost, sizes, resistances, found).savefig(options.out, dpi=150)
     numbers = {
         "lost": lost,
         "sizes": sizes,
         "resistances": resistances,
         "accuracy": {n: v.tolist() for n, v in found.items()},
     }
-    options.out.with_suffix(".json").write_text(json.dumps(numbers, indent=1))
-    print(f"figure: {options.out}")
+    save(draw(lost, sizes, resistances, found), options.out, numbers)
 
 
 if __name__ == "__main__":

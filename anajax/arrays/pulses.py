@@ -18,7 +18,7 @@ from jax import Array
 from anajax._random import fold_read, read_uniform, split_read
 from anajax._record import Record, leaf, record, static
 from anajax.devices import Cells
-from anajax.devices.pulsed import safe_sqrt
+from anajax.devices.pulsed import safe_sqrt, with_derivatives_of
 
 if TYPE_CHECKING:
     from anajax.arrays.hardware import Hardware
@@ -113,18 +113,7 @@ def coincidences(key: Array | None, train: PulseTrain, x: Array, d: Array, rate:
         )
         whole = jnp.einsum("ki,kj->ij", rows, cols)
     finite = jnp.isfinite(jnp.sum(p) + jnp.sum(q))  # what is not a number must not pass for no pulse
-    return with_mean(jnp.where(finite, whole, jnp.nan), mean)
-
-
-@jax.custom_jvp
-def with_mean(whole: Array, mean: Array) -> Array:
-    """Return `whole`, with the derivatives of `mean`."""
-    return whole
-
-
-@with_mean.defjvp
-def _with_mean_jvp(primals: tuple, tangents: tuple) -> tuple:
-    return primals[0], tangents[1]
+    return with_derivatives_of(mean, jnp.where(finite, whole, jnp.nan))
 
 
 class Pulsed(NamedTuple):
@@ -273,7 +262,7 @@ def whole_update(
       due: whether there are to be any pulses yet.
     """
     step = granularity(hardware)
-    counts = with_mean(jnp.where(due, jnp.trunc(wanted / step), 0.0), jnp.where(due, wanted / step, 0.0))
+    counts = with_derivatives_of(jnp.where(due, wanted / step, 0.0), jnp.where(due, jnp.trunc(wanted / step), 0.0))
     after = hardware.device.pulse(key, _of_weights(cells, wanted.shape[1]), hardware.mapping.route(counts))
     return Pulsed(_with_others(after, cells), counts), wanted - counts * step
 
@@ -299,4 +288,4 @@ def _numbers(key: Array, mean: Array, variance: Array) -> Array:
     drawn = mean + std * off
     # no pulse is exactly none: noise that grows as the root of their number has no derivative next to zero
     none = ~upper & (std >= mean)
-    return with_mean(jnp.where(none, 0.0, jnp.maximum(drawn, 0.0)), drawn)
+    return with_derivatives_of(drawn, jnp.where(none, 0.0, jnp.maximum(drawn, 0.0)))

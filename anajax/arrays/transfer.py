@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from anajax._loop import iterate
+from anajax._loop import iterate, shared
 from anajax._random import fold_read, read_uniform, split_read
 from anajax._record import Record, leaf, record, static
 from anajax.arrays.crossbar import Crossbar, Examples, told_to_arrays
@@ -29,11 +29,12 @@ from anajax.arrays.pulses import (
     coincidences,
     granularity,
     sequential_update,
-    with_mean,
 )
 from anajax.arrays.reads import mvm
+from anajax.arrays.residual import chopper, put, take, tiles, turned
 from anajax.arrays.tile import Effective, over_grid
-from anajax.devices import Cells, Device, ReferencePair, Residual
+from anajax.devices import Cells
+from anajax.devices.pulsed import with_derivatives_of
 
 _BLOCK = 16  # rows that are read together, where several are due
 _FOLLOWS = 0.01  # share of a mini-batch in the running mean of the size of gradients
@@ -97,7 +98,7 @@ class Memory(NamedTuple):
       started: whether a row has a past, `[n_rows, n_cols, rows, 1]`, or `None`.
       largest: running sums of the largest gradient of an example and of its weights, `[n_rows, n_cols, 2]`.
       pulses: of all cells so far, for each array of a cell, the fastest first.
-      waiting: examples since the last reading, for each transfer.
+      waiting: examples since the last reading, for each transfer; `None` within one array, as are `reads`.
       reads: readings so far, for each transfer.
     """
 
@@ -107,22 +108,22 @@ class Memory(NamedTuple):
     started: Array | None
     largest: Array
     pulses: tuple[Array, ...]
-    waiting: Array
-    reads: Array
+    waiting: Any
+    reads: Any
 
 
 def memory_of(hardware: Hardware, transfer: Transfer, crossbar: Crossbar) -> Memory:
     """Return what transfers remember before the first."""
-    tiles = _tiles(hardware.device)
-    if len(tiles) < 2:
+    layers = tiles(hardware.device)
+    if len(layers) < 2:
         raise ValueError(
             "Hardware.device must be a Residual, a slow and a fast cell for each weight; got"
             f" {type(hardware.device).__name__}"
         )
-    if len(transfer.every) != len(tiles) - 1:
+    if len(transfer.every) != len(layers) - 1:
         raise ValueError(
-            f"Transfer.every must have {len(tiles) - 1} numbers, one for each transfer between {len(tiles)} cells; got"
-            f" {transfer.every}"
+            f"Transfer.every must have {len(layers) - 1} numbers, one for each transfer between {len(layers)} cells;"
+            f" got {transfer.every}"
         )
     zeros = jnp.zeros(crossbar.cells_of_weights(), crossbar.scale.dtype)
     follows = transfer.follow is not None
@@ -132,7 +133,7 @@ def memory_of(hardware: Hardware, transfer: Transfer, crossbar: Crossbar) -> Mem
         past=zeros if follows else None,
         started=zeros[..., :1] if follows else None,
         largest=zeros[..., 0, :1].repeat(2, axis=-1),
-        pulses=(zeros,) * len(tiles),
+        pulses=(zeros,) * len(layers),
         waiting=jnp.zeros(len(transfer.every), jnp.uint32),
         reads=jnp.zeros(len(transfer.every), jnp.uint32),
     )
@@ -162,18 +163,18 @@ def transferred(
       memory: from `memory_of`, or the last update.
       learning_rate: change of a weight for a gradient of 1.
     """
-    shape = crossbar.scale.shape[:2]
     told = told_to_arrays(hardware, crossbar, seen)
+    clock = _Clock(shared(memory.waiting), shared(memory.reads))
+    setting = _Setting(hardware, transfer, jnp.asarray(learning_rate), clock)
+    walk: Any = _by_example if isinstance(told, Examples) else _at_once
     n = told.x.shape[2] if isinstance(told, Examples) else shared(told.count[0, 0])
-    start = _Clock(shared(memory.waiting), shared(memory.reads))
 
-    def one(key: Array | None, cells: Cells, told: Sums | Examples, digital: _Digital) -> tuple[Cells, _Digital]:
-        walk: Any = _by_example if isinstance(told, Examples) else _at_once
-        return walk(key, hardware, transfer, cells, told, digital, start, jnp.asarray(learning_rate))
+    def one(key: Array | None, *of_array: Any) -> tuple[Cells, Memory]:
+        return walk(key, setting, *of_array)
 
-    before = _Digital(memory.buffer, memory.mean, memory.past, memory.started, memory.largest, memory.pulses)
-    cells, after = over_grid(one, shape)(key, crossbar.cells, told, before)
-    return crossbar.replace(cells=cells), Memory(**after._asdict(), **start.later(transfer, n)._asdict())
+    before = memory._replace(waiting=None, reads=None)
+    cells, after = over_grid(one, crossbar.scale.shape[:2])(key, crossbar.cells, told, before)
+    return crossbar.replace(cells=cells), after._replace(**clock.later(transfer, n)._asdict())
 
 
 # -- clocks ------------------------------------------------------------------------------------------------------------
@@ -194,32 +195,20 @@ class _Clock(NamedTuple):
         return _Clock(waited % every, self.reads + waited // every)
 
 
-@jax.custom_batching.custom_vmap
-def shared(x: Array) -> Array:
-    """Return `x`, a whole number, as one for all that a `vmap` runs side by side: chips count the same examples.
-
-    A loop of as many steps stays a loop then.
-    """
-    return jnp.round(jax.lax.stop_gradient(x)).astype(jnp.uint32)
-
-
-@shared.def_vmap
-def _shared_by_all(axis_size: int, in_batched: list[bool], x: Array) -> tuple[Array, bool]:
-    return shared(jnp.max(x, axis=0) if in_batched[0] else x), False
-
-
 # -- one array ---------------------------------------------------------------------------------------------------------
 
 
-class _Digital(NamedTuple):
-    """What belongs to one array of `Memory`."""
+class _Setting(NamedTuple):
+    """What all arrays of a crossbar have in common, and where its clock stands."""
 
-    buffer: Any
-    mean: Any
-    past: Any
-    started: Any
-    largest: Any
-    pulses: tuple[Array, ...]
+    hardware: Hardware
+    transfer: Transfer
+    learning_rate: Array
+    clock: _Clock
+
+    def hardware_of(self, layer: int) -> Hardware:
+        """Return the hardware of the fastest cells, 0, or of slower ones alone."""
+        return self.hardware.replace(device=tiles(self.hardware.device)[layer])
 
 
 class _Rates(NamedTuple):
@@ -230,11 +219,12 @@ class _Rates(NamedTuple):
     steps: tuple[Array, ...]
 
 
-def _rates(hardware: Hardware, transfer: Transfer, digital: _Digital, learning_rate: Array, rows: int) -> _Rates:
-    steps = tuple(granularity(hardware.replace(device=tile)) for tile in _tiles(hardware.device))
+def _rates(setting: _Setting, memory: Memory, rows: int) -> _Rates:
+    _, transfer, learning_rate, _ = setting
+    steps = tuple(granularity(setting.hardware_of(layer)) for layer in range(len(memory.pulses)))
     fast = transfer.fast_rate
     if fast is None:
-        total, weight = digital.largest
+        total, weight = memory.largest
         usual = total / jnp.where(weight > 0, weight, 1.0)
         fast = jnp.where(usual > 0, transfer.busiest * steps[0] / jnp.where(usual > 0, usual, 1.0), 0.0)
     fast = jnp.asarray(fast)
@@ -247,135 +237,111 @@ def _rates(hardware: Hardware, transfer: Transfer, digital: _Digital, learning_r
     return _Rates(jnp.where(learning_rate > 0, fast, 0.0), jnp.asarray(slow), steps)
 
 
-def _seen_now(digital: _Digital, largest: Array) -> _Digital:
-    old = digital.largest
-    return digital._replace(largest=(1 - _FOLLOWS) * old + _FOLLOWS * jnp.stack([largest, jnp.ones_like(largest)]))
+def _seen_now(memory: Memory, largest: Array) -> Memory:
+    old = memory.largest
+    return memory._replace(largest=(1 - _FOLLOWS) * old + _FOLLOWS * jnp.stack([largest, jnp.ones_like(largest)]))
 
 
-def _at_once(
-    key: Array | None,
-    hardware: Hardware,
-    transfer: Transfer,
-    cells: Cells,
-    total: Sums,
-    digital: _Digital,
-    clock: _Clock,
-    learning_rate: Array,
-) -> tuple[Cells, _Digital]:
-    tiles, parts = _tiles(hardware.device), _take(cells)
-    digital = _seen_now(digital, total.mean_largest)
-    rates = _rates(hardware, transfer, digital, learning_rate, total.gradient.shape[0])
-    if transfer.chop is not None:
-        total = total.replace(gradient=total.gradient * _choppers(cells))
+def _gathered(cells: Cells, memory: Memory, fast: Cells, pulses: Array) -> tuple[Cells, Memory]:
+    """Return both after the fast cells have got these pulses."""
+    cells = put(cells, [fast, *take(cells)[1:]])
+    return cells, memory._replace(pulses=(memory.pulses[0] + pulses, *memory.pulses[1:]))
+
+
+def _at_once(key: Array | None, setting: _Setting, cells: Cells, total: Sums, memory: Memory) -> tuple[Cells, Memory]:
     pulsing, reading = (None, None) if key is None else (fold_read(key, 0), fold_read(key, 1))
-    fast, pulses = aggregate_update(pulsing, hardware.replace(device=tiles[0]), parts[0], total, rates.fast)
-    digital = digital._replace(pulses=(digital.pulses[0] + pulses, *digital.pulses[1:]))
-    cells = _put(cells, [fast, *parts[1:]])
+    memory = _seen_now(memory, total.mean_largest)
+    rates = _rates(setting, memory, total.gradient.shape[0])
+    if setting.transfer.chop is not None:
+        total = total.replace(gradient=total.gradient * chopper(cells))
+    moved = aggregate_update(pulsing, setting.hardware_of(0), take(cells)[0], total, rates.fast)
+    cells, memory = _gathered(cells, memory, *moved)
     block = min(_BLOCK, total.gradient.shape[0])
-    return _carry_over(reading, hardware, transfer, cells, digital, rates, clock, shared(total.count), block)
+    return _carry_over(reading, setting, cells, memory, rates, shared(total.count), block)
 
 
 def _by_example(
-    key: Array | None,
-    hardware: Hardware,
-    transfer: Transfer,
-    cells: Cells,
-    told: Examples,
-    digital: _Digital,
-    clock: _Clock,
-    learning_rate: Array,
-) -> tuple[Cells, _Digital]:
-    tiles = _tiles(hardware.device)
+    key: Array | None, setting: _Setting, cells: Cells, told: Examples, memory: Memory
+) -> tuple[Cells, Memory]:
     largest = jnp.max(jnp.abs(told.x), axis=1) * jnp.max(jnp.abs(told.d), axis=1)
-    digital = _seen_now(digital, jnp.mean(largest))
-    rates = _rates(hardware, transfer, digital, learning_rate, told.x.shape[1])
-    fast = hardware.replace(device=tiles[0])
+    memory = _seen_now(memory, jnp.mean(largest))
+    rates = _rates(setting, memory, told.x.shape[1])
+    hardware = setting.hardware_of(0)
 
     def one(carry: Any, example: Any) -> tuple[Any, None]:
-        cells, digital, clock = carry
+        cells, memory, clock = carry
         k, x, d = example
         pulsing, reading = (None, None) if key is None else (fold_read(key, k, 0), fold_read(key, k, 1))
-        if transfer.chop is not None:
-            x = x * _choppers(cells)[:, 0]
-        parts = _take(cells)
-        moved, pulses = sequential_update(pulsing, fast, parts[0], x[None], d[None], rates.fast)
-        digital = digital._replace(pulses=(digital.pulses[0] + pulses, *digital.pulses[1:]))
-        cells = _put(cells, [moved, *parts[1:]])
-        cells, digital = _carry_over(reading, hardware, transfer, cells, digital, rates, clock, 1)
-        return (cells, digital, clock.later(transfer, 1)), None
+        if setting.transfer.chop is not None:
+            x = x * chopper(cells)[:, 0]
+        moved = sequential_update(pulsing, hardware, take(cells)[0], x[None], d[None], rates.fast)
+        cells, memory = _gathered(cells, memory, *moved)
+        cells, memory = _carry_over(reading, setting._replace(clock=clock), cells, memory, rates, 1)
+        return (cells, memory, clock.later(setting.transfer, 1)), None
 
     order = jnp.arange(told.x.shape[0], dtype=jnp.uint32)
-    return jax.lax.scan(one, (cells, digital, clock), (order, told.x, told.d))[0][:2]
+    return jax.lax.scan(one, (cells, memory, setting.clock), (order, told.x, told.d))[0][:2]
 
 
 def _carry_over(
-    key: Array | None,
-    hardware: Hardware,
-    transfer: Transfer,
-    cells: Cells,
-    digital: _Digital,
-    rates: _Rates,
-    clock: _Clock,
-    n: Any,
-    block: int = 1,
-) -> tuple[Cells, _Digital]:
+    key: Array | None, setting: _Setting, cells: Cells, memory: Memory, rates: _Rates, n: Any, block: int = 1
+) -> tuple[Cells, Memory]:
     """Read what is due after `n` examples, `block` rows at a time, and pulse what follows from it."""
-    due = clock.due(transfer, n).astype(jnp.int32)
-    for stage in range(len(transfer.every)):
+    due = setting.clock.due(setting.transfer, n).astype(jnp.int32)
+    for stage in range(len(setting.transfer.every)):
         own = None if key is None else fold_read(key, stage)
-        args = (own, hardware, transfer, rates, clock.reads[stage], due[stage])
         blocks = (due[stage] + block - 1) // block
-        cells, digital = iterate(_stage(stage, block), blocks, (cells, digital), args)
-    return cells, digital
+        args = (own, setting, rates, due[stage])
+        cells, memory = iterate(_stage(stage, block), blocks, (cells, memory), args)
+    return cells, memory
 
 
 @functools.cache  # one function for each, as `iterate` asks for
 def _stage(stage: int, block: int) -> Any:
-    def step(k: Array, carry: tuple[Cells, _Digital], args: Any) -> tuple[Cells, _Digital]:
+    def step(k: Array, carry: tuple[Cells, Memory], args: Any) -> tuple[Cells, Memory]:
         return _read_and_pulse(stage, block, k, carry, args)
 
     return step
 
 
-def _read_and_pulse(
-    stage: int, block: int, k: Array, carry: tuple[Cells, _Digital], args: Any
-) -> tuple[Cells, _Digital]:
+def _read_and_pulse(stage: int, block: int, k: Array, carry: tuple[Cells, Memory], args: Any) -> tuple[Cells, Memory]:
     """Read the next rows of the cells of this stage, those that are due, and pulse them of the next slower cells."""
-    cells, digital = carry
-    key, hardware, transfer, rates, reads, due = args
+    cells, memory = carry
+    key, setting, rates, due = args
+    transfer = setting.transfer
     reading, firing, pulsing, chopping = (None,) * 4 if key is None else (fold_read(key, k, i) for i in range(4))
-    source, target = (hardware.replace(device=tile) for tile in _tiles(hardware.device)[stage : stage + 2])
+    source, target = setting.hardware_of(stage), setting.hardware_of(stage + 1)
     turn = k * block + jnp.arange(block)
     now = (turn < due)[:, None]
-    turn = reads + turn.astype(jnp.uint32)
-    size = digital.pulses[0].shape[0]
+    turn = setting.clock.reads[stage] + turn.astype(jnp.uint32)
+    size = memory.pulses[0].shape[0]
     rows = _Rows((turn % size).astype(jnp.int32), now)
-    parts = _take(cells)
-    old: _Digital = rows.of(digital._replace(largest=None))
+    parts = take(cells)
+    old: Any = rows.of(memory._replace(largest=None))
     new = old._asdict()
 
     y = _read_rows(reading, source, rows.of(parts[stage], axis=1))
-    sign = rows.of(_choppers(cells)) if transfer.chop is not None else 1.0
+    sign = rows.of(chopper(cells)) if transfer.chop is not None else 1.0
     z = sign * y if transfer.follow is None else jnp.where(old.started > 0, sign * (y - old.past), 0.0)
     wanted = rates.slow / rates.steps[stage + 1] * z
     if transfer.buffered:
         counts, new["buffer"] = _worth(old.buffer + wanted, transfer)
     else:
-        counts = _trains(firing, hardware.pulses, wanted)
+        counts = _trains(firing, setting.hardware.pulses, wanted)
     counts = jnp.where(now, counts, 0.0)
     new["pulses"] = tuple(p + jnp.abs(counts) if i == stage + 1 else p for i, p in enumerate(old.pulses))
     after = target.device.pulse(pulsing, rows.of(parts[stage + 1], axis=1), target.mapping.route(counts))
     parts[stage + 1] = rows.put(parts[stage + 1], after, axis=1)
-    cells = _put(cells, parts)
+    cells = put(cells, parts)
     if transfer.chop is not None:
         flips = now & _flips(chopping, transfer, turn // size)[:, None]
-        cells = _chopped(cells, rows, flips)
+        cells = turned(cells, rows.index, flips)
         if transfer.follow is not None:
             new["mean"] = old.mean + transfer.follow * (y - old.mean)
             new["past"] = jnp.where(flips, new["mean"], old.past)
             new["started"] = jnp.where(flips, 1.0, old.started)
-    digital = rows.put(digital._replace(largest=None), _Digital(**new))._replace(largest=digital.largest)
-    return cells, digital
+    memory = rows.put(memory._replace(largest=None), Memory(**new))._replace(largest=memory.largest)
+    return cells, memory
 
 
 class _Rows(NamedTuple):
@@ -426,7 +392,7 @@ def _trains(key: Array | None, train: PulseTrain, wanted: Array) -> Array:
 def _worth(h: Array, transfer: Transfer) -> tuple[Array, Array]:
     """Return the pulses that a buffer is worth, and what is left of it; counts have derivatives of the buffer."""
     counts = jnp.clip(jnp.trunc(h), -transfer.longest, transfer.longest)
-    counts = with_mean(counts, jnp.clip(h, -transfer.longest, transfer.longest))
+    counts = with_derivatives_of(jnp.clip(h, -transfer.longest, transfer.longest), counts)
     return counts, jnp.where(counts != 0, transfer.momentum * h, h)
 
 
@@ -437,69 +403,3 @@ def _flips(key: Array | None, transfer: Transfer, sweep: Array) -> Array:
         return read_uniform(key, sweep.shape, chop.dtype) < chop
     period = jnp.maximum(jnp.ceil(1 / chop - 1e-4), 2).astype(jnp.uint32)
     return (sweep + 1) % period == 0
-
-
-# -- tiles -------------------------------------------------------------------------------------------------------------
-
-
-def _tiles(device: Device) -> list[Device]:
-    """Return the cells that nested `Residual`s consist of, the fastest first."""
-    return [*_tiles(device.fast), device.slow] if isinstance(device, Residual) else [device]
-
-
-def _take(cells: Cells) -> list[Cells]:
-    parts = cells.parts
-    if parts is None or set(parts) != {"slow", "fast"}:
-        return [cells]
-    return [*_take(parts["fast"]), parts["slow"]]
-
-
-def _put(cells: Cells, tiles: list[Cells]) -> Cells:
-    """Undo `_take`."""
-    if len(tiles) == 1:
-        return tiles[0]
-    parts = cells.parts or {}
-    return cells.replace(parts={"slow": tiles[-1], "fast": _put(parts["fast"], tiles[:-1])})
-
-
-def _choppers_of_cells(cells: Cells) -> Array:
-    if cells.state is None or "chopper" not in cells.state:
-        raise ValueError("these cells are not those of a Residual; make them with its fabricate")
-    return cells.state["chopper"]
-
-
-def _choppers(cells: Cells) -> Array:
-    """Return the signs of rows, `[rows, 1]`."""
-    return _choppers_of_cells(cells)[0, :, :1]
-
-
-def _chopped(cells: Cells, rows: _Rows, flips: Array) -> Cells:
-    chopper = _choppers_of_cells(cells)
-    own = rows.of(chopper, axis=1)
-    flipped = rows.put(chopper, jnp.where(flips, -own, own), axis=1)
-    return cells.replace(state=(cells.state or {}) | {"chopper": flipped})
-
-
-def zeroed(key: Array | None, device: Device, cells: Cells, pulses: int | None = None) -> Cells:
-    """Return cells whose fast ones read zero where steps up and down cancel; see `anajax.optim.zero_shift`."""
-    fast = _tiles(device)[0]
-    if not isinstance(device, Residual) or not isinstance(fast, ReferencePair):
-        raise TypeError(
-            "zero-shifting needs Residual cells whose fast ones are ReferencePairs; got"
-            f" {type(device).__name__} and {type(fast).__name__}"
-        )
-    parts = _take(cells)
-    pulsing, writing, settling = (None,) * 3 if key is None else jax.random.split(key, 3)
-    start = fast.wait(None, parts[0], 0.0)
-    if pulses is None:
-        shape = _choppers_of_cells(cells).shape
-        ready = fast.program(settling, fast.zero(writing, start), jnp.zeros(shape))
-    else:
-
-        def pulse(k: Array, cells: Cells) -> Cells:
-            own = None if pulsing is None else jax.random.fold_in(pulsing, k)
-            return fast.pulse(own, cells, jnp.where(k % 2 == 0, 1.0, -1.0))
-
-        found = jax.lax.fori_loop(0, pulses, pulse, start)
-        ready = fast.level(writing, found)
-    return _put(cells, [fast.wait(None, ready, 0.0), *parts[1:]])

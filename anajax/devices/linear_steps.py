@@ -16,7 +16,7 @@ from anajax import _check
 from anajax._random import read_normal
 from anajax._record import leaf, record, static
 from anajax.devices.device import Cells
-from anajax.devices.pulsed import Realised, StepResponse, safe_sqrt
+from anajax.devices.pulsed import Realised, StepResponse, safe_sqrt, with_derivatives_of
 
 _STEEPEST = 1e-6  # of what is left after one pulse that would overshoot its asymptote
 _GROWTH = 30.0  # logarithm of the growth of steps after which any state has long met a bound
@@ -96,24 +96,20 @@ class LineResponse(StepResponse):
     def _many(self, key: Array | None, cell: Realised, x: Array, n: Array, up: Array) -> Array:
         if self._apart:
             return super()._many(key, cell, x, n, up)
-        a, s = self.line(cell, up)
-        s = jnp.maximum(s, _STEEPEST - 1)  # one pulse that overshoots its asymptote lands there
-        n = jnp.minimum(n, _GROWTH / jnp.log1p(jnp.maximum(s, 1e-9)))  # steps that grow would overflow
-        first = a + s * x
-        end = x + first * _geometric(n, s)
-        if key is None:
-            return end
+        noise = None if key is None else read_normal(key, x.shape, x.dtype)
+        return _jump(self, noise, cell, x, n, up)
+
+    def _spread_of_many(self, cell: Realised, x: Array, n: Array, up: Array, first: Array, s: Array) -> Array:
+        """Return the standard deviation of `n` pulses, the mean of the first of which is `first`."""
         if self.noise == "additive":
-            std = self.additive(cell, up) * safe_sqrt(_geometric(n, s * (2 + s)))
-        elif self.noise == "root":
+            return self.additive(cell, up) * safe_sqrt(_geometric(n, s * (2 + s)))
+        if self.noise == "root":
             left = jnp.exp((n - 1) * jnp.log1p(s))
-            std = safe_sqrt(self.spread(cell, x, first, up) ** 2 * left * _geometric(n, s))
-        else:
-            c2c = 0.0 if self.c2c is None else self.c2c
-            q = (s * c2c / (1 + s)) ** 2
-            left = jnp.exp(n * (jnp.log1p(s) + jnp.log1p(q) / 2))  # root of what is left of E (x - asymptote)**2
-            std = jnp.abs(first) * left * c2c / (1 + s) * safe_sqrt(_fading(n, q))
-        return end + std * read_normal(key, x.shape, x.dtype)
+            return safe_sqrt(self.spread(cell, x, first, up) ** 2 * left * _geometric(n, s))
+        c2c = 0.0 if self.c2c is None else self.c2c
+        q = (s * c2c / (1 + s)) ** 2
+        left = jnp.exp(n * (jnp.log1p(s) + jnp.log1p(q) / 2))  # root of what is left of E (x - asymptote)**2
+        return jnp.abs(first) * left * c2c / (1 + s) * safe_sqrt(_fading(n, q))
 
     def _coarse(self) -> bool:
         """Return whether the mean cell's noise, at a bound or in one step, is a sizeable part of the window.
@@ -137,6 +133,25 @@ class LineResponse(StepResponse):
                     layer = layer * jnp.where(s > 0, jnp.maximum(*steps) / (step + 1e-30), 1.0)
                     worst = max(worst, float(jnp.max(jnp.maximum(layer, noise) / (self.x_max - self.x_min))))
         return worst > 0.005
+
+
+@jax.jit  # of the module level, lest each eager call compile the branches anew
+def _jump(device: LineResponse, noise: Array | None, cell: Realised, x: Array, n: Array, up: Array) -> Array:
+    """Return the state after `n` pulses, `noise` being standard normals or `None`."""
+    a, s = device.line(cell, up)
+    s = jnp.maximum(s, _STEEPEST - 1)  # one pulse that overshoots its asymptote lands there
+    first = a + s * x
+
+    def single(n: Array) -> Array:  # without the powers, which cost more than all else
+        std = 0.0 if noise is None else device.spread(cell, x, first, up)
+        return with_derivatives_of(many(n), x + n * (first + (0.0 if noise is None else std * noise)))
+
+    def many(n: Array) -> Array:
+        n = jnp.minimum(n, _GROWTH / jnp.log1p(jnp.maximum(s, 1e-9)))  # steps that grow would overflow
+        end = x + first * _geometric(n, s)
+        return end if noise is None else end + device._spread_of_many(cell, x, n, up, first, s) * noise
+
+    return jax.lax.cond(jnp.all((n == 0) | (n == 1)), single, many, n)
 
 
 @record

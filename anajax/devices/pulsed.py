@@ -409,3 +409,14 @@ def safe_sqrt(x: Any) -> Array:
     """Return the square root, with derivative zero at zero."""
     on = jnp.asarray(x) > 0
     return jnp.where(on, jnp.sqrt(jnp.where(on, x, 1.0)), 0.0)
+
+
+@jax.custom_jvp
+def with_derivatives_of(smooth: Array, value: Array) -> Array:
+    """Return `value`, with the derivatives of `smooth`; where none are asked for, `smooth` costs nothing."""
+    return value
+
+
+@with_derivatives_of.defjvp
+def _with_derivatives_of_jvp(primals: tuple, tangents: tuple) -> tuple:
+    return primals[1], tangents[0]

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from anajax._loop import shared
 from anajax._random import fold_read
 from anajax.arrays import Crossbar, Examples, Hardware
+from anajax.arrays.residual import zeroed
 from anajax.arrays.tile import over_grid
-from anajax.arrays.transfer import shared, zeroed
 from anajax.devices import Cells
 from anajax.nn.analog import over_groups
 from anajax.optim.crossbars import by_crossbar, by_name, checked_params, flat, key_of
