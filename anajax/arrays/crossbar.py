@@ -194,7 +194,7 @@ def pulsed_whole(
 
 
 def told_to_arrays(hardware: Hardware, crossbar: Crossbar, seen: Sums | Examples) -> Sums | Examples:
-    """Return what each array was told, `[n_rows, n_cols, ...]`, as gradients of what it holds: scales are outside."""
+    """Return what each array was told, `[n_rows, n_cols, ...]`: errors over scales, for steps in weights."""
     if isinstance(seen, Sums):
         return seen
     n_rows, n_cols, cols = crossbar.scale.shape

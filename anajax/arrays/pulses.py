@@ -80,7 +80,7 @@ class PulseTrain(Record):
             a, b = a * ratio, b / ratio
         p, q = jnp.abs(x) * b, jnp.abs(d) * a
         if self.resolution is not None:
-            p, q = (jnp.round(c / self.resolution) * self.resolution for c in (p, q))
+            p, q = (with_derivatives_of(c, jnp.round(c / self.resolution) * self.resolution) for c in (p, q))
         return jnp.minimum(p, 1.0), jnp.minimum(q, 1.0), slots
 
 
@@ -124,8 +124,8 @@ class Pulsed(NamedTuple):
 
 
 def granularity(hardware: Hardware) -> Array:
-    """Return the change of a weight of the mean cell by one pulse from zero, the mean of up and down."""
-    device, mapping = hardware.device, hardware.mapping
+    """Return the change of a weight of the mean virgin cell by one pulse, the mean of up and down."""
+    device, mapping = hardware.device.at_once(), hardware.mapping
     virgin = device.fabricate(None, mapping.cells(1, 1))
     before = mapping.decode(device, device.conductance(virgin))
 
@@ -212,7 +212,9 @@ def aggregate_update(
 
     Each cell gets random numbers of pulses, real ones, of the mean and variance that trains would give; half of those
     down, all those up, and the other half. All examples meet the cells as they are before the mini-batch, and trains do
-    not saturate, and are as long as the mean example's: fast, and wrong by what cells move within a mini-batch.
+    not saturate, and are as long as the mean example's: fast, and wrong by what cells move within a mini-batch. Cells
+    draw apart, while a line's pulses go to all its cells: sums along lines vary less than by trains. Trains that are
+    not random round nothing here, and `resolution` is not looked at. Devices that take turns share the pulses.
     Derivatives are those of the mean of each number, and by the learning rate and the device those of its standard
     deviation too, its standard score held fixed. How chance grows with a gradient has none: rare pulses would make
     the derivatives of many updates explode.
@@ -241,9 +243,9 @@ def aggregate_update(
         variances = left * (fixed.magnitude - fixed.gradient), left * (fixed.magnitude + fixed.gradient)
         draws = (fold_read(key, 1, i) for i in range(2))
         up, down = (_numbers(*given) for given in zip(draws, (up, down), variances, strict=True))
-    after = _of_weights(cells, up.shape[1])
+    after, device = _of_weights(cells, up.shape[1]), hardware.device.at_once()
     for k, counts in zip(keys, (-down / 2, up, -down / 2), strict=True):
-        after = hardware.device.pulse(k, after, hardware.mapping.route(counts))
+        after = device.pulse(k, after, hardware.mapping.route(counts))
     return Pulsed(_with_others(after, cells), up + down)
 
 

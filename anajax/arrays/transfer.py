@@ -49,7 +49,8 @@ class Transfer(Record):
         z = c y, or c (y - past),      h <- h + rate z / delta,      rate = lambda every rows / (horizon fast_rate)
 
     and where |h| >= 1 the slow cells get trunc(h) pulses, at most `longest`, and h <- momentum h. Without a buffer
-    they get trains of pulses of mean rate z / delta at once. All rates are in weights, whatever the steps.
+    they get trains of pulses of mean rate z / delta at once. All rates are in weights, whatever the steps. Nested
+    `Residual`s take neither choppers nor buffers.
 
     Attributes:
       every: examples from one reading of a row to the next; one number for each transfer of nested cells.
@@ -61,7 +62,7 @@ class Transfer(Record):
         an example, times the share of a bound that one moves).
       buffered: whether readings add up in digital until they are worth a pulse.
       momentum: what is left of the buffer after a pulse.
-      longest: pulses of a cell by one reading, at most.
+      longest: pulses of a cell by one reading of a buffer, at most.
       chop: how often the sign of a row changes, per reading of it; `None` for never.
       chop_order: `"random"` changes, or `"regular"` ones, every ceil(1 / chop) readings, and at least two.
       follow: weight of a reading in the running mean from which `past` is taken whenever the sign changes; `None` for
@@ -125,6 +126,11 @@ def memory_of(hardware: Hardware, transfer: Transfer, crossbar: Crossbar) -> Mem
             f"Transfer.every must have {len(layers) - 1} numbers, one for each transfer between {len(layers)} cells;"
             f" got {transfer.every}"
         )
+    if len(layers) > 2 and (transfer.buffered or transfer.chop is not None):
+        raise ValueError(
+            "nested Residual cells take Transfer(buffered=False, chop=None); got"
+            f" buffered={transfer.buffered}, chop={transfer.chop}"
+        )
     zeros = jnp.zeros(crossbar.cells_of_weights(), crossbar.scale.dtype)
     follows = transfer.follow is not None
     return Memory(
@@ -151,8 +157,8 @@ def transferred(
 ) -> tuple[Crossbar, Memory]:
     """Pulse the fast cells by a gradient, and carry over what is due of them to the slow ones.
 
-    A mini-batch of `Sums` moves the fast cells at once; what is due within it is then read. That of `Examples` goes
-    one by one.
+    A mini-batch of `Sums` moves the fast cells at once; what is due within it is then read. With choppers it goes in
+    parts, of as many examples as a sweep over all rows takes. That of `Examples` goes one by one.
 
     Args:
       key: random key, or `None` for the mean: trains must then not be stochastic.
@@ -249,15 +255,38 @@ def _gathered(cells: Cells, memory: Memory, fast: Cells, pulses: Array) -> tuple
 
 
 def _at_once(key: Array | None, setting: _Setting, cells: Cells, total: Sums, memory: Memory) -> tuple[Cells, Memory]:
-    pulsing, reading = (None, None) if key is None else (fold_read(key, 0), fold_read(key, 1))
+    rows, n = total.gradient.shape[0], shared(total.count)
     memory = _seen_now(memory, total.mean_largest)
-    rates = _rates(setting, memory, total.gradient.shape[0])
+    rates = _rates(setting, memory, rows)
+    if setting.transfer.chop is None:
+        return _jump(key, setting, cells, total, memory, rates, n)
+    # a row must gather by each of its signs: a jump for each sweep of readings, all of alike examples
+    stride = jnp.uint32(setting.transfer.every[0] * rows)
+    jumps = ((n + stride - 1) // stride).astype(jnp.int32)
+    return iterate(_jump_of_sweep, jumps, (cells, memory), (key, setting, total, rates, n, stride))
+
+
+def _jump_of_sweep(k: Array, carry: tuple[Cells, Memory], args: Any) -> tuple[Cells, Memory]:
+    key, setting, total, rates, n, stride = args
+    before = jnp.asarray(k, jnp.uint32) * stride
+    own = jnp.minimum(stride, n - before)
+    share = jax.tree.map(lambda a: a * (own / n).astype(a.dtype), total)
+    setting = setting._replace(clock=setting.clock.later(setting.transfer, before))
+    cells, memory = carry
+    return _jump(None if key is None else fold_read(key, k), setting, cells, share, memory, rates, own)
+
+
+def _jump(
+    key: Array | None, setting: _Setting, cells: Cells, total: Sums, memory: Memory, rates: _Rates, n: Array
+) -> tuple[Cells, Memory]:
+    """Pulse what `n` examples sum up to, and carry over what is due then."""
+    pulsing, reading = (None, None) if key is None else (fold_read(key, 0), fold_read(key, 1))
     if setting.transfer.chop is not None:
         total = total.replace(gradient=total.gradient * chopper(cells))
     moved = aggregate_update(pulsing, setting.hardware_of(0), take(cells)[0], total, rates.fast)
     cells, memory = _gathered(cells, memory, *moved)
     block = min(_BLOCK, total.gradient.shape[0])
-    return _carry_over(reading, setting, cells, memory, rates, shared(total.count), block)
+    return _carry_over(reading, setting, cells, memory, rates, n, block)
 
 
 def _by_example(
@@ -393,7 +422,8 @@ def _worth(h: Array, transfer: Transfer) -> tuple[Array, Array]:
     """Return the pulses that a buffer is worth, and what is left of it; counts have derivatives of the buffer."""
     counts = jnp.clip(jnp.trunc(h), -transfer.longest, transfer.longest)
     counts = with_derivatives_of(jnp.clip(h, -transfer.longest, transfer.longest), counts)
-    return counts, jnp.where(counts != 0, transfer.momentum * h, h)
+    # derivatives go by the counts: kept in the buffer as well, they would be counted at each reading again
+    return counts, jnp.where(counts != 0, transfer.momentum * h, jax.lax.stop_gradient(h))
 
 
 def _flips(key: Array | None, transfer: Transfer, sweep: Array) -> Array:

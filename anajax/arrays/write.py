@@ -197,9 +197,15 @@ def descend_reads(
 
 
 def _asked_for(device: Device, cells: Cells, direction: Array, wanted: Array, longest: int) -> Array:
-    """Return how many pulses a mean cell's response asks for, at least 1."""
-    moved = jnp.abs(device.conductance(device.pulse(None, cells, direction)) - device.conductance(cells))
+    """Return how many pulses a mean cell's response asks for, at least 1: nobody knows a cell's own."""
+    typical = _typical(cells)
+    moved = jnp.abs(device.conductance(device.pulse(None, typical, direction)) - device.conductance(typical))
     return jnp.clip(jnp.round(jnp.abs(wanted) / jnp.where(moved > 0, moved, jnp.inf)), 1, longest)
+
+
+def _typical(cells: Cells) -> Cells:
+    parts = None if cells.parts is None else {name: _typical(part) for name, part in cells.parts.items()}
+    return cells.replace(scores={}, parts=parts)
 
 
 def _anew(new: Cells, old: Cells, where: Array) -> Cells:

@@ -6,6 +6,7 @@ negative. A compound is a device like any other; its `Cells` hold the cells of i
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
@@ -85,6 +86,16 @@ class Compound(Device):
 
         return cells.replace(parts=self._each(pulsing, pulse), target=None)
 
+    def at_once(self) -> Device:
+        """Return this compound of parts that take the pulses of many examples at once; see `Device.at_once`."""
+        return self.replace(
+            **{
+                f.name: inner.at_once()
+                for f in dataclasses.fields(self)
+                if isinstance(inner := getattr(self, f.name), Device)
+            }
+        )
+
     def step(self, cells: Cells, direction: Array | float) -> Array:
         """Return the mean change of the conductance [S] by one pulse."""
         after = self.pulse(None, cells, jnp.sign(jnp.asarray(direction, float)))
@@ -153,13 +164,14 @@ class Vector(Compound):
       weights: of the conductances, one number for each device; `None` for 1 / n each.
       n: how many devices.
       policy: which device the pulses of one call reach: all of them ("all"), the first ("fixed"), one after the
-        other ("sequential"), or one at random, the same in all cells ("random"; in turn, without a key).
+        other ("sequential"), or one at random, the same in all cells ("random"; in turn, without a key); or "even",
+        which gives each device its share of the pulses, as turns do in the long run.
     """
 
     device: Device = leaf()
     weights: Numbers = leaf(default=None)
     n: int = static(default=2)
-    policy: str = static(default="all", choices=("all", "fixed", "sequential", "random"))
+    policy: str = static(default="all", choices=("all", "fixed", "sequential", "random", "even"))
 
     def check(self) -> None:
         """Check that there are devices, and a weight for each."""
@@ -185,6 +197,11 @@ class Vector(Compound):
         """Manufacture the cells of all devices; the first has the first turn."""
         return super().fabricate(key, shape).replace(state={"turn": jnp.zeros(shape)})
 
+    def at_once(self) -> Device:
+        """Return these devices as they share the pulses of many examples: turns even out."""
+        turns = self.policy in ("sequential", "random")
+        return super().at_once().replace(policy="even" if turns else self.policy)
+
     def pulse(self, key: Array | None, cells: Cells, counts: Array) -> Cells:
         """Apply `counts` pulses to the devices whose turn it is; see `Device.pulse`."""
         pulsed = super().pulse(key, cells, counts)
@@ -193,6 +210,8 @@ class Vector(Compound):
 
     def route(self, key: Array | None, cells: Cells, counts: Array) -> dict[str, Array]:
         """Return `counts` for the devices that the policy names, 0 for the others."""
+        if self.policy == "even":
+            return dict.fromkeys(self.parts(), counts / self.n)
         if self.policy in ("all", "fixed"):
             return {name: counts for name in self.parts() if self.policy == "all" or name == "0"}
         turn = (cells.state or {}).get("turn", jnp.zeros(()))

@@ -147,6 +147,10 @@ class Device(Record):
         """
         self._lacks("pulse")
 
+    def at_once(self) -> Device:
+        """Return the device as it takes the pulses of many examples in one call: no part of it waits for its turn."""
+        return self
+
     def symmetry_point(self, cells: Cells) -> Array:
         """Return the state at which a pulse up and a pulse down cancel."""
         self._lacks("symmetry_point")

@@ -8,10 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from anajax import _check
 from anajax._random import fold_read
 from anajax.arrays import Crossbar, Hardware
+from anajax.devices import Residual
 from anajax.nn.analog import Conductance
 
 
@@ -30,6 +33,18 @@ def checked_params(params: Any, name: str) -> Any:
     if params is None:
         raise ValueError(f"{name} needs params: call update(grads, state, params)")
     return params
+
+
+def seen_by_pulses(hardware: Hardware | dict[str, Hardware], params: Any, optimiser: str) -> None:
+    """Raise where the cells that pulses reach have no share in the weights: no rate would move these."""
+    for name, _ in flat(params)[0]:
+        device = by_name(hardware, name).device
+        hidden = isinstance(device, Residual) and _check.is_concrete(device.gamma) and not np.any(device.gamma)
+        if hidden:
+            raise ValueError(
+                f"{optimiser} pulses cells that are part of the weight, and those of layer {name!r} are hidden:"
+                " Residual.gamma must be greater than 0; got 0. Optimisers that transfer, such as tiki_taka_v2, take it"
+            )
 
 
 def _is_conductance(x: Any) -> bool:

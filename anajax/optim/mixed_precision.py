@@ -13,7 +13,7 @@ from anajax import arrays
 from anajax._random import fold_read
 from anajax.arrays import Crossbar, Hardware
 from anajax.nn.analog import over_groups
-from anajax.optim.crossbars import by_crossbar, by_name, checked_params, flat, key_of
+from anajax.optim.crossbars import by_crossbar, by_name, checked_params, flat, key_of, seen_by_pulses
 
 
 class MixedState(NamedTuple):
@@ -56,6 +56,7 @@ def mixed_precision(
         raise ValueError(f"every must be a positive integer; got {every!r}")
 
     def init(params: Any) -> MixedState:
+        seen_by_pulses(hardware, params, "mixed_precision")
         zeros, waiting = {}, {}
         for name, leaf in flat(params)[0]:
             zeros[name] = over_groups(lambda _, c: jnp.zeros(c.cells_of_weights()), None, leaf.get_value())

@@ -14,7 +14,7 @@ from anajax import arrays
 from anajax._random import fold_read
 from anajax.arrays import Hardware
 from anajax.nn.analog import Conductance, over_groups
-from anajax.optim.crossbars import by_crossbar, by_name, checked_params, flat, key_of
+from anajax.optim.crossbars import by_crossbar, by_name, checked_params, flat, key_of, seen_by_pulses
 
 
 class AnalogState(NamedTuple):
@@ -49,6 +49,7 @@ def analog_sgd(
     """
 
     def init(params: Any) -> AnalogState:
+        seen_by_pulses(hardware, params, "analog_sgd")
         pulses = {
             name: over_groups(lambda _, c: jnp.zeros(c.cells_of_weights()), None, leaf.get_value())
             for name, leaf in flat(params)[0]

@@ -19,7 +19,7 @@ from anajax.arrays import (
     sums,
 )
 from anajax.arrays.pulses import _numbers
-from anajax.devices import ConstantStep, ExpStep, OneSidedPair, SoftBounds
+from anajax.devices import ConstantStep, ExpStep, OneSidedPair, ReferencePair, SoftBounds, Vector
 from anajax.testing import check_moments
 
 PLAIN = PulseTrain(update_management=False, length_management=False)
@@ -222,6 +222,47 @@ def test_both_orders_have_the_same_mean_and_variance_where_cells_hardly_move(key
     np.testing.assert_allclose(std["aggregate"], std["sequential"], rtol=0.15)
 
 
+def test_nearly_full_trains_hardly_vary_in_one_jump_either(key):
+    """Ten slots at one gain for rows and columns, 81 % full: binomial, not Poisson."""
+    x, d = 0.9487 * jnp.ones((20, 2)), 0.9487 * jnp.ones((20, 2))
+    train = PulseTrain(length=10, update_management=False, length_management=False)
+    hardware, cells = crossbar(ConstantStep(dx=0.001), None, rows=2, cols=2, pulses=train)
+    keys = jax.random.split(key, 4000)
+    std = {
+        name: np.asarray(jax.vmap(lambda k, f=f: f(k, hardware, cells, x, d, 0.009).pulses)(keys)).std(axis=0)
+        for name, f in ORDERS.items()
+    }
+    np.testing.assert_allclose(std["sequential"], np.sqrt(20 * 10 * 0.81 * 0.19), rtol=0.06)
+    np.testing.assert_allclose(std["aggregate"], std["sequential"], rtol=0.08)
+
+
+def test_ups_and_downs_of_a_mini_batch_come_evenly():
+    """Half of the downs before the ups and half after: as when both alternate, up to second order."""
+    hardware, cells = crossbar(SoftBounds(dx=0.02), None, rows=1, cols=1, pulses=PulseTrain(kind="deterministic"))
+    cells = hardware.device.at(cells, jnp.full(cells.state["x"].shape, 0.5))
+    d = jnp.tile(jnp.array([[1.0], [-1.0]]), (10, 1))
+    found = {name: state(f(None, hardware, cells, jnp.ones((20, 1)), d, 0.02)).item() for name, f in ORDERS.items()}
+    assert found["sequential"] < 0.35
+    np.testing.assert_allclose(found["aggregate"], found["sequential"], atol=0.01)
+
+
+def test_devices_that_take_turns_share_what_comes_at_once(key):
+    """Three by turns: sixty mini-batches leave all of them where the gradient leads."""
+    device = ConstantStep(dx=0.001, g_min=50e-6, g_max=100e-6)
+    hardware = Hardware(
+        device=ReferencePair(device=Vector(device=device, n=3, policy="sequential"), reference=device),
+        mapping=Signed(),
+        pulses=PulseTrain(kind="deterministic"),
+    )
+    np.testing.assert_allclose(granularity(hardware), 0.001 / 3, rtol=1e-3)
+    x, d = examples(key)
+    cells = hardware.device.fabricate(None, hardware.mapping.cells(4, 3))
+    for _ in range(10):
+        cells = aggregate_update(None, hardware, cells, sums(x, d), 0.01).cells
+    for part in cells.parts["device"].parts.values():
+        np.testing.assert_allclose(part.state["x"][0], -0.1 * x.T @ d, atol=2e-4)
+
+
 MAPPINGS = {
     "offset": (Offset(), 0.02, [[-0.1, 0.1]]),
     "midpoint": (Differential(scheme="midpoint"), 0.02, [[-0.1, 0.1]]),
@@ -239,6 +280,11 @@ def test_every_mapping_has_its_granularity_and_follows_the_gradient(name):
     after = sequential_update(None, hardware, cells, jnp.array([[1.0]]), jnp.array([[1.0, -1.0]]), 5 * step)
     assert after.pulses.tolist() == [[5, 5]]
     np.testing.assert_allclose(mapping.decode(device, device.conductance(after.cells)), wanted, rtol=1e-4)
+
+
+def test_the_granularity_is_the_mean_of_up_and_down():
+    uneven = ConstantStep(dx=0.02, up_down=0.4, g_min=50e-6, g_max=100e-6)
+    np.testing.assert_allclose(granularity(Hardware(device=uneven, mapping=Offset())), 0.02, rtol=1e-4)
 
 
 def test_compounds_have_a_sign_of_their_own(key):

@@ -167,6 +167,29 @@ def test_one_reading_sends_no_more_pulses_than_allowed():
         np.testing.assert_allclose(part(hw, crossbar, "slow"), wanted, atol=1e-5)
 
 
+def test_what_waits_in_a_buffer_has_its_derivative_once():
+    """A hundred readings of -0.1: slow weights go by -10 times the rate, whatever a pulse is."""
+    hw = hardware(slow=ConstantStep(dx=0.01, **WINDOW))
+
+    def moved(rate):
+        rule = Transfer(every=(1,), fast_rate=0.0, rate=rate)
+        crossbar, memory = start(hw, rule, shape=(1, 1))
+        crossbar = offset(hw, crossbar, 0.1)
+        seen = Examples(x=jnp.ones((100, 1)), d=jnp.zeros((100, 1)))
+        return part(hw, transferred(None, hw, rule, crossbar, seen, memory, 1.0)[0], "slow")[0, 0]
+
+    np.testing.assert_allclose(jax.grad(moved)(0.003), -10.0, rtol=0.05)
+
+
+def test_the_size_of_gradients_is_a_running_mean_over_mini_batches():
+    rule = Transfer(every=(100,))
+    hw = hardware()
+    crossbar, memory = start(hw, rule)
+    for size in (1.0, 3.0):
+        crossbar, memory = transferred(None, hw, rule, crossbar, told([1.0, 0.5, 0.0], [size, 0.1 * size]), memory, 1.0)
+    np.testing.assert_allclose(memory.largest.squeeze(), [0.99 * 0.01 * 1 + 0.01 * 3, 0.99 * 0.01 + 0.01], rtol=1e-5)
+
+
 # -- choppers and references -------------------------------------------------------------------------------------------
 
 
@@ -203,6 +226,51 @@ def test_choppers_undo_an_offset_and_references_that_follow_see_none():
     assert abs(chopped[-1]) < 0.01
     assert np.abs(follows).max() < 0.002
     assert memory.reads == 120
+
+
+@pytest.mark.parametrize("order", ["aggregate", "sequential"])
+@pytest.mark.parametrize("follow", [None, 0.3])
+def test_choppers_and_references_by_hand(order, follow, key):
+    """Each example is pulsed by the signs of its rows; a row is read by its own, which then turns every other time."""
+    rule = Transfer(
+        every=(1,), fast_rate=0.05, rate=0.5, chop=0.5, chop_order="regular", follow=follow, longest=1e4, momentum=0.0
+    )
+    hw = hardware()
+    crossbar, memory = start(hw, rule)
+    x, d = (np.asarray(a) for a in examples(key, 14))
+    step = jax.jit(lambda c, m, x, d: transferred(None, hw, rule, c, told(x, d, order), m, 1.0))
+    fast, slow, mean, past = np.zeros((4, 3, 2))
+    sign, started = np.ones(3), np.zeros(3)
+    for k in range(14):
+        crossbar, memory = step(crossbar, memory, x[k], d[k])
+        fast -= 0.05 * sign[:, None] * np.outer(x[k], d[k])
+        row, y = k % 3, fast[k % 3].copy()
+        slow[row] += 0.5 * sign[row] * (y if follow is None else started[row] * (y - past[row]))
+        mean[row] += 0 if follow is None else follow * (y - mean[row])
+        if (k // 3 + 1) % 2 == 0:
+            sign[row], past[row], started[row] = -sign[row], mean[row], 1
+    np.testing.assert_allclose(part(hw, crossbar, "fast"), fast, atol=1e-3)
+    np.testing.assert_allclose(part(hw, crossbar, "slow"), slow, atol=2e-3)
+    assert np.abs(slow).max() > 0.02
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("follow", [None, 0.5])
+def test_choppers_keep_their_signal_over_many_readings_in_one_mini_batch(rows, follow):
+    """A patch of an image is an example: of a constant gradient, 120 in one jump move as far as one by one."""
+    rule = Transfer(
+        every=(1,), fast_rate=0.002, rate=0.05, chop=0.1, chop_order="regular", follow=follow, longest=100.0
+    )
+    hw = hardware(pulses=PulseTrain(kind="deterministic"), slow=ConstantStep(dx=1e-4, **WINDOW))
+    found = {}
+    for order in ("aggregate", "sequential"):
+        crossbar, memory = start(hw, rule, shape=(rows, 1))
+        seen = told(jnp.ones((120, rows)), jnp.ones((120, 1)), order)
+        crossbar, memory = transferred(None, hw, rule, crossbar, seen, memory, 1.0)
+        found[order] = part(hw, crossbar, "slow")[:, 0]
+        assert (memory.waiting, memory.reads) == (0, 120)
+    np.testing.assert_allclose(found["aggregate"], found["sequential"], rtol=0.1, atol=5e-4)
+    assert (found["sequential"] < -0.005).all()
 
 
 def test_choppers_turn_pulses_and_readings(key):
@@ -291,6 +359,14 @@ def test_nested_cells_hand_on_what_they_gather(key):
         np.testing.assert_allclose(pair().conductance(cells).ravel() / pair().g_max, wanted, atol=1e-3)
     assert memory.reads.tolist() == [4, 2]
     assert [float(p.sum()) > 0 for p in memory.pulses] == [True] * 3
+
+
+@pytest.mark.parametrize("fields", [{"buffered": True}, {"buffered": False, "chop": 0.5}])
+def test_nested_cells_take_neither_buffers_nor_choppers(fields):
+    inner = Residual(slow=pair(), fast=pair(), gamma=0.1)
+    hw = hardware().replace(device=Residual(slow=pair(), fast=inner, gamma=0.1))
+    with pytest.raises(ValueError, match=r"nested Residual cells take Transfer\(buffered=False, chop=None\); got"):
+        start(hw, Transfer(every=(1, 2), **fields))
 
 
 @pytest.mark.parametrize("order", ["aggregate", "sequential"])

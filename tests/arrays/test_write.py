@@ -46,6 +46,15 @@ def test_many_pulses_at_first_save_reads(key):
     assert more.reads.mean() < 0.2 * one.reads.mean()
 
 
+def test_nobody_knows_the_steps_of_a_single_cell(key):
+    """Cells alike in state and target get the same first train, however their own steps differ."""
+    device = SoftBounds(dx=0.01, dx_d2d=0.5, **WINDOW)
+    cells = device.fabricate(key, (100,))
+    written = write_verify(None, device, cells, jnp.full(100, 80 * uS), 0.1 * uS, most=1, longest=50)
+    # of up to 25 uS by 0.25 uS
+    np.testing.assert_array_equal(written.pulses, 20.0)
+
+
 @pytest.mark.parametrize("window", [0.5, 2.0])
 def test_devices_without_pulses_are_programmed_until_accepted(window, key):
     """Attempts are geometric; what is accepted is a normal cut at the window."""

@@ -246,6 +246,10 @@ def test_errors(key):
     _, params = start(hw, None)
     with pytest.raises(ValueError, match=r"Hardware\.device must be a Residual"):
         optim.agad(hw, 0.1, key=key).init(params)
+    hidden = hardware()
+    for make in (optim.analog_sgd, optim.mixed_precision):
+        with pytest.raises(ValueError, match=r"Residual\.gamma must be greater than 0; got 0"):
+            make(hidden, 0.1, key=key).init(start(hidden, None)[1])
     with pytest.raises(TypeError, match="zero-shifting needs Residual cells whose fast ones are ReferencePairs"):
         optim.zero_shift(key, hw, params)
     with pytest.raises(ValueError, match="every must be a positive integer; got 0"):
