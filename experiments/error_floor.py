@@ -2,7 +2,7 @@
 
     python experiments/error_floor.py [--chips 4] [--out error_floor.png]
 
-40 weights per output, 1,200 states, bounds of 0.8, labels with noise. Steps up and down that differ by the state pull
+40 weights per output, 1,200 states, labels with noise. Steps up and down that differ by the state pull
 weights to zero as hard as gradients are noisy: plain descent stalls at an excess loss that no time mends. A fast cell
 beside the weight averages the noise away.
 
@@ -27,11 +27,11 @@ from anajax import devices, nn, optim
 from anajax.arrays import Signed
 
 ROWS, COLS, BATCH, NOISE = 40, 10, 8, 0.5
-DX = 1.6 / 1200
+DX = 2 / 1200
 
 
 def hardware(gamma: float | None = None) -> anajax.Hardware:
-    device = devices.SoftBounds(dx=DX, x_min=-0.8, x_max=0.8, c2c=0.3, **WINDOW)
+    device = devices.SoftBounds(dx=DX, c2c=0.3, **WINDOW)
     pair = devices.ReferencePair(device=device, reference=device)
     cell = pair if gamma is None else devices.Residual(slow=pair, fast=pair, gamma=gamma)
     return anajax.Hardware(device=cell, mapping=Signed(scale_by="none"))

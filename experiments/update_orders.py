@@ -4,7 +4,8 @@
 
 Cells at x between -0.5 and 0.5 get a mini-batch of 32 examples, inputs and errors uniform within 1, in both orders.
 `moved` is the root mean square change of a weight, of the mean bound. The jump's error is that of the mean change over
-many draws of pulses (what these leave to chance taken off), of `moved`; `spread` compares standard deviations.
+many draws of pulses (what these leave to chance taken off), of `moved`; `spread` compares standard deviations, and
+`rows` those of sums over a row: trains of a line go to all its cells, which in a jump draw apart.
 """
 
 import argparse
@@ -61,7 +62,7 @@ def main() -> None:
 
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
-    print(f"{'device':26s} {'rate':>6s} {'moved':>7s} {'error':>7s} {'spread':>7s}")
+    print(f"{'device':26s} {'rate':>6s} {'moved':>7s} {'error':>7s} {'spread':>7s} {'rows':>7s}")
     for name, device in DEVICES.items():
         errors = []
         for rate in rates:
@@ -70,8 +71,9 @@ def main() -> None:
             chance = (order.var(axis=0) + once.var(axis=0)).mean() / (draws - 1)
             error = np.sqrt(max(np.mean((order.mean(axis=0) - once.mean(axis=0)) ** 2) - chance, 0.0)) / moved
             spread = np.sqrt(once.var(axis=0).mean() / order.var(axis=0).mean())
+            rows = np.sqrt(once.sum(axis=2).var(axis=0).mean() / order.sum(axis=2).var(axis=0).mean())
             errors.append(100 * error)
-            print(f"{name:26s} {rate:6.3f} {moved:7.4f} {100 * error:6.1f}% {spread:7.2f}", flush=True)
+            print(f"{name:26s} {rate:6.3f} {moved:7.4f} {100 * error:6.1f}% {spread:7.2f} {rows:7.2f}", flush=True)
         axes.loglog(rates, np.maximum(errors, 0.1), "o-", markersize=4, label=name)
     axes.set(xlabel="learning rate", ylabel="error of the mean change (%)")
     axes.legend(frameon=False, fontsize="small")

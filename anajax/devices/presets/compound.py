@@ -38,7 +38,8 @@ def pcm_3t1c(
     The capacitor takes the pulses; `transfer` moves what it holds to the phase-change pair, usually every 8,000
     examples, and inverts its polarity, so that the mismatch of its charging transistors cancels.
     Source: Ambrogio et al., Nature 558:60 (2018). The factor, mismatch and lifetime are usual assumptions: the paper's
-    own values were not at hand.
+    own values were not at hand. Transfers are closed loop and exact; for an error give the phase-change memory a
+    `program_curve`.
 
     Args:
       factor: significance F of the phase-change pair.
