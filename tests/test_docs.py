@@ -24,10 +24,12 @@ PACKAGES = (  # re-export what is public
     "anajax.fit",
     "anajax.arrays",
     "anajax.nn",
+    "anajax.optim",
+    "anajax.cost",
     "anajax.chips",
     "anajax.plot",
 )
-MODULES = ("anajax.presets", "anajax.devices.conduction", "anajax.data", "anajax.testing")
+MODULES = ("anajax.presets", "anajax.devices.conduction", "anajax.data", "anajax.testing", "anajax.cost.presets")
 
 
 def public_names():
