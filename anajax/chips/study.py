@@ -2,26 +2,163 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import itertools
+import math
 import os
+import re
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax import Array
 
 from anajax import _check
 from anajax._record import get
-from anajax.chips.ensemble import accuracy, keys, run_chunks
+from anajax.chips import running
+from anajax.chips._folder import digest
+from anajax.chips.designs import Design, grid
+from anajax.chips.ensemble import accuracy
+from anajax.chips.results import TITLE
 from anajax.nn import Apply
 
-_MAGIC = "anajax study"
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+    """What is asked: how a model fares on many chips, as they age, at several points of the hardware.
+
+    Chip i depends on `(seed, i)` alone, so that all points, and all studies of one seed, see the same chips.
+
+    Attributes:
+      apply: from `anajax.nn.split`.
+      params: parameters.
+      hardware: one `Hardware`, or `{name: Hardware}`.
+      x: test inputs, `[n, ...]`.
+      y: what `metric` compares the outputs with, `[n, ...]`.
+      chips: number of chips.
+      times: seconds since programming, each >= 0.
+      seed: of the chips.
+      sweep: `{dotted path of a float field of the hardware: values}`, all combinations; or a design, such as `points`
+        or `sobol`.
+      metric: `metric(outputs, y) -> scalar`; its name becomes that of the variable.
+      rest: Flax's other state (batch statistics), if not that of the model at `split`.
+    """
+
+    apply: Apply
+    params: Any
+    hardware: Any
+    x: Any
+    y: Any
+    chips: int = 100
+    times: Sequence[float] = (0.0,)
+    seed: int = 0
+    sweep: Mapping[str, Sequence[float]] | Design | None = None
+    metric: Callable[[Array, Array], Array] = accuracy
+    rest: Any = None
+
+    def __post_init__(self) -> None:
+        """Check everything that can be known before any work is done."""
+        if self.chips < 1:
+            raise ValueError(f"chips must be at least 1; got {self.chips}")
+        if not len(self.times):
+            raise ValueError("times must have at least one; got none")
+        _check.in_range(np.asarray(self.times, float), "times", ge=0)
+        for path in self.design.fields:
+            if not isinstance(get(self.hardware, path), (jax.Array, np.ndarray)):
+                raise ValueError(
+                    f"sweep of {path!r} must name a number of the hardware; it is {get(self.hardware, path)!r}"
+                )
+        for k in range(len(self.design)):
+            self.at(k)  # values that the hardware refuses are named before anything runs
+        size = 4 * len(self.design) * self.chips * len(self.times)
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if size > memory / 4:
+            raise ValueError(
+                f"{len(self.design)} points x {self.chips} chips x {len(self.times)} times are {size / 1e9:.1f} GB of"
+                f" results, more than a quarter of the memory ({memory / 1e9:.1f} GB); take fewer"
+            )
+
+    @functools.cached_property
+    def design(self) -> Design:
+        """The points, at least one."""
+        return self.sweep if isinstance(self.sweep, Design) else grid(self.sweep or {})
+
+    def at(self, k: int) -> Any:
+        """Return the hardware at point `k`."""
+        return self.hardware.replace(**self.design.point(k)) if self.design.fields else self.hardware
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the results depend on, as text and fingerprints."""
+        leaves = jax.tree_util.tree_flatten_with_path(self.hardware)[0]
+        code = getattr(self.metric, "__code__", None)
+        return {
+            "seed": self.seed,
+            "chips": self.chips,
+            "times": [float(t) for t in self.times],
+            "sweep": {path: self.design.values[:, k].tolist() for k, path in enumerate(self.design.fields)},
+            "metric": f"{_name(self.metric)} {digest(code.co_code if code else b'')}",
+            "hardware": {jax.tree_util.keystr(path).lstrip("."): _shown(leaf) for path, leaf in leaves}
+            | {"settings": _of_text(jax.tree.structure(self.hardware))},
+            "model": _of_text(self.apply.structure),
+            "params": _of_arrays(self.params),
+            "rest": _of_arrays(self.rest),
+            "x": _of_arrays(self.x),
+            "y": _of_arrays(self.y),
+            "versions": _versions(),
+            "platform": jax.devices()[0].device_kind,
+        }
+
+    def run(
+        self,
+        *,
+        folder: str | Path | None = None,
+        chunk: int | None = None,
+        devices: int | Sequence[Any] | None = None,
+        progress: bool | str = False,
+    ) -> xr.Dataset:
+        """Return the results; nothing of how it is run changes them.
+
+        Several processes of `jax.distributed` share the work, chunk by chunk; all get the results.
+
+        Args:
+          folder: where whole chunks are kept, so that a study that was stopped goes on where it was; `None` keeps none.
+            Processes on several machines need one that all can see, or none.
+          chunk: chips of one call of the compiled program, and of one file.
+          devices: of this process, or how many of them, over which the chips of a chunk are spread; all by default.
+          progress: whether to show a bar, or its label.
+
+        Returns:
+          A dataset with the variable `accuracy` (or the metric's name) over `chip`, `time` and the swept fields (or
+          `point`, with the fields as its coordinates), and the description in its attributes.
+        """
+        values = running.results(self, folder=folder, chunk=chunk, devices=devices, progress=progress)
+        return self._dataset(values)
+
+    def _dataset(self, values: np.ndarray) -> xr.Dataset:
+        design, n, times = self.design, self.chips, np.asarray(self.times, float)
+        coords: dict[str, Any] = {"chip": np.arange(n), "time": ("time", times, {"units": "s"})}
+        if design.shape is None:
+            dims = ["point", "chip", "time"]
+            coords |= {path: ("point", design.values[:, k]) for k, path in enumerate(design.fields)}
+        else:
+            dims = [*design.fields, "chip", "time"]
+            values = values.reshape(*design.shape, n, len(times))
+            coords |= {path: (path, _axis(design, k)) for k, path in enumerate(design.fields)}
+        attrs = {
+            "title": TITLE,
+            "seed": self.seed,
+            "examples": int(jax.tree.leaves(self.y)[0].shape[0]),
+            "hardware": repr(self.hardware),
+            "versions": ", ".join(f"{name} {version}" for name, version in _versions().items()),
+            "revision": _revision(),
+            "platform": jax.devices()[0].device_kind,
+        }
+        return xr.Dataset({_name(self.metric): (dims, values, {"units": "1"})}, coords=coords, attrs=attrs)
 
 
 def evaluate(
@@ -34,13 +171,15 @@ def evaluate(
     chips: int = 100,
     times: Sequence[float] = (0.0,),
     seed: int = 0,
-    sweep: Mapping[str, Sequence[float]] | None = None,
+    sweep: Mapping[str, Sequence[float]] | Design | None = None,
     metric: Callable[[Array, Array], Array] = accuracy,
     rest: Any = None,
+    folder: str | Path | None = None,
     chunk: int | None = None,
+    devices: int | Sequence[Any] | None = None,
     progress: bool | str = False,
 ) -> xr.Dataset:
-    """Program a model onto many chips, let them age, and measure each.
+    """Program a model onto many chips, let them age, and measure each: a `Study`, run at once.
 
     Chips are made one after the other inside the compiled program, so memory does not grow with their
     number. All points of a sweep, and all calls with one seed, see the same chips.
@@ -54,126 +193,65 @@ def evaluate(
       chips: number of chips.
       times: seconds since programming, each >= 0.
       seed: chip i depends on (seed, i) alone.
-      sweep: dotted path of a float field of the hardware -> its values; several fields make a grid.
+      sweep: dotted path of a float field of the hardware -> its values; several fields make a grid; or a design.
       metric: `metric(outputs, y) -> scalar`; its name becomes that of the variable.
       rest: Flax's other state (batch statistics), if not that of the model at `split`.
+      folder: where to keep what is done, to go on with after a stop; see `Study.run`.
       chunk: chips of one call of the compiled program; changes no result.
+      devices: over which chips are spread; all of this process by default.
       progress: whether to show a bar, or its label.
 
     Returns:
       A dataset with the variable `accuracy` (or the metric's name) over `chip`, `time` and the swept
       fields, and the description in its attributes.
     """
-    if chips < 1:
-        raise ValueError(f"chips must be at least 1; got {chips}")
-    _check.in_range(np.asarray(times, float), "times", ge=0)
-    sweep = dict(sweep or {})
-    for path in sweep:
-        get(hardware, path)  # an unknown field is named before anything runs
-    name = getattr(metric, "__name__", "metric")
-    at = jnp.asarray(times, jnp.result_type(float))
-    x, y = jax.tree.map(jnp.asarray, (x, y))
-
-    points = list(itertools.product(*sweep.values()))
-    values = []
-    for point in points:
-        here = hardware.replace(**dict(zip(sweep, point, strict=True))) if sweep else hardware
-        run = functools.partial(_run, apply, metric, params, here, x, y, at, jax.random.key(seed), rest)
-        label = progress if isinstance(progress, str) else "chips"
-        if sweep:
-            label += " " + ", ".join(f"{p}={v:g}" for p, v in zip(sweep, point, strict=True))
-        values.append(run_chunks(run, chips, chunk=chunk, progress=label if progress else None))
-    shape = [len(v) for v in sweep.values()]
-    data = np.stack(values).reshape(*shape, chips, len(times)) if sweep else values[0]
-    dims = [*sweep, "chip", "time"]
-    coords: dict[str, Any] = {p: (p, np.asarray(v, float)) for p, v in sweep.items()}
-    coords |= {"chip": np.arange(chips), "time": ("time", np.asarray(times, float), {"units": "s"})}
-    attrs = {
-        "title": _MAGIC,
-        "seed": seed,
-        "examples": int(jax.tree.leaves(y)[0].shape[0]),
-        "hardware": repr(hardware),
-        "versions": ", ".join(f"{p} {metadata.version(p)}" for p in ("anajax", "jax", "jaxlib", "flax", "numpy")),
-    }
-    return xr.Dataset({name: (dims, data, {"units": "1"})}, coords=coords, attrs=attrs)
+    study = Study(
+        apply=apply,
+        params=params,
+        hardware=hardware,
+        x=x,
+        y=y,
+        chips=chips,
+        times=times,
+        seed=seed,
+        sweep=sweep,
+        metric=metric,
+        rest=rest,
+    )
+    return study.run(folder=folder, chunk=chunk, devices=devices, progress=progress)
 
 
-@functools.partial(jax.jit, static_argnames=("apply", "metric"))
-def _run(apply, metric, params, hardware, x, y, times, seed, rest, index):
-    """Evaluate the chips of `index` at all times: `[chips, times]`."""
-
-    def chip_at_times(i: Array) -> Array:
-        made, read = keys(seed, i)
-        chip = apply.program(made, params, hardware)
-
-        def at(part: tuple[Array, Array]) -> Array:
-            k, time = part
-            outputs = apply(
-                params,
-                hardware,
-                x,
-                key=jax.random.fold_in(read, k),
-                time=time,
-                chip=chip,
-                rest=rest,
-                train=False,
-            )
-            return metric(outputs, y)
-
-        return jax.lax.map(at, (jnp.arange(times.shape[0]), times))
-
-    return jax.lax.map(chip_at_times, index)
+def _name(metric: Any) -> str:
+    return getattr(metric, "__name__", "metric")
 
 
-def summarise(study: xr.Dataset, threshold: float | None = None) -> xr.Dataset:
-    """Return what a table shows: mean, percentiles, interval and yield over the chips.
-
-    Args:
-      study: from `evaluate`, with one variable over `chip` and others.
-      threshold: smallest value of a chip that counts as good; `None` leaves the yield out.
-
-    Returns:
-      A dataset without `chip`: `mean`, `p05`, `p95` (5th and 95th percentile), `ci95` (half width of the
-      95 % confidence interval of the mean), and `yield` (fraction of chips at or above the threshold).
-    """
-    if len(study.data_vars) != 1:
-        raise ValueError(f"a study has one variable; got {', '.join(map(str, study.data_vars))}")
-    (values,) = study.data_vars.values()
-    n = values.sizes["chip"]
-    result = {
-        "mean": values.mean("chip"),
-        "p05": values.quantile(0.05, "chip", method="hazen").drop_vars("quantile"),
-        "p95": values.quantile(0.95, "chip", method="hazen").drop_vars("quantile"),
-        "ci95": 1.959964 * values.std("chip", ddof=1) / np.sqrt(n),
-    }
-    if threshold is not None:
-        good = (values >= threshold).mean("chip")
-        result["yield"] = good.assign_attrs(threshold=threshold)
-    return xr.Dataset(result)
+def _axis(design: Design, k: int) -> np.ndarray:
+    """Return the values of field `k` of a grid, in its order."""
+    shape = design.shape or ()
+    return design.values[:: math.prod(shape[k + 1 :]), k][: shape[k]]
 
 
-def save(study: xr.Dataset, path: str | Path) -> Path:
-    """Write a study as NetCDF, whole or not at all; return its path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + f".part{os.getpid()}")
+def _shown(leaf: Any) -> Any:
+    return float(leaf) if np.ndim(leaf) == 0 else _of_arrays(leaf)
+
+
+def _of_arrays(tree: Any) -> str:
+    leaves = [np.asarray(a) for a in jax.tree.leaves(tree)]
+    return digest(*(part for a in leaves for part in (f"{a.dtype}{a.shape}".encode(), a.tobytes())))
+
+
+def _of_text(x: Any) -> str:
+    return digest(re.sub(r" at 0x[0-9a-f]+", "", str(x)).encode())  # functions are known by name, not by place
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("anajax", "jax", "jaxlib", "flax", "numpy")}
+
+
+def _revision() -> str:
+    """Return the git revision of the working directory, or nothing where there is none."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        study.to_netcdf(part, engine="h5netcdf")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
-
-
-def load(path: str | Path) -> xr.Dataset:
-    """Read a study written by `save`; raise an error that names the file if it is not one, or broken."""
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no study at {path}")
-    try:
-        study = xr.load_dataset(path, engine="h5netcdf")
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(f"{path} is not a whole NetCDF file: {error}") from error
-    if study.attrs.get("title") != _MAGIC:
-        raise ValueError(f"{path} is a NetCDF file, but not a study of anajax: title {study.attrs.get('title')!r}")
-    return study
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -36,6 +36,11 @@ class Apply:
     def __repr__(self) -> str:
         return f"Apply({', '.join(self.names)})"
 
+    @property
+    def structure(self) -> Any:
+        """Flax's definition of the model: its modules and their settings."""
+        return self._graphdef
+
     def __call__(self, params: Any, hardware: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the model's output.
 

@@ -100,11 +100,11 @@ def test_sweeps_are_dimensions_over_the_same_chips(job):
 def test_memory_does_not_grow_with_the_number_of_chips(job):
     """The compiled program of 1,000 chips needs the temporary memory of that of 10, but for its results."""
     _, apply, params, hw, x, y = job
-    from anajax.chips.study import _run
+    from anajax.chips.running import measured
 
     def temporary(n):
         args = (params, hw, x, y, jnp.asarray([DAY]), jax.random.key(0), None, jnp.arange(n, dtype=jnp.uint32))
-        return _run.lower(apply, chips.accuracy, *args).compile().memory_analysis().temp_size_in_bytes
+        return measured.lower(apply, chips.accuracy, *args).compile().memory_analysis().temp_size_in_bytes
 
     assert temporary(1000) <= temporary(10) + 64 * 1000
 

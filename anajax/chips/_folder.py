@@ -1,0 +1,93 @@
+"""A folder that holds what a study has computed so far: whole chunks, and what they belong to."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class Folder:
+    """Chunks of one study's results on disk; each is written whole or not at all, and carries a checksum.
+
+    A folder is of one description: opened with another, it says what differs.
+    """
+
+    def __init__(self, path: str | Path, description: dict[str, Any]):
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        known = self.path / "study.json"
+        if not known.exists():
+            strange = [p.name for p in self.path.iterdir() if not p.name.endswith(".part")]
+            if strange:
+                raise ValueError(f"folder {self.path} holds no study, but {strange[0]!r}; take an empty one")
+            write_whole(known, json.dumps(description, indent=1).encode())
+            return
+        try:
+            old = json.loads(known.read_text())
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{known} is not a study's description: {error}") from error
+        differences = _differences(old, description)
+        if differences:
+            shown = "; ".join(f"{name}: {a} there, {b} here" for name, a, b in differences[:5])
+            more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
+            raise ValueError(f"folder {self.path} holds another study ({shown}{more}); take a new folder for this one")
+
+    def put(self, name: str, chunk: np.ndarray) -> None:
+        """Keep a chunk."""
+        buffer = io.BytesIO()
+        np.save(buffer, chunk, allow_pickle=False)
+        body = buffer.getvalue()
+        write_whole(self._file(name), _checksum(body) + body)
+
+    def take(self, name: str) -> np.ndarray | None:
+        """Return a chunk, or `None` where there is none that is whole."""
+        try:
+            data = self._file(name).read_bytes()
+        except FileNotFoundError:
+            return None
+        length = len(_checksum(b""))
+        body = data[length:]
+        if data[:length] != _checksum(body):
+            return None
+        return np.load(io.BytesIO(body), allow_pickle=False)
+
+    def _file(self, name: str) -> Path:
+        return self.path / f"{name}.chunk"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees all of it or nothing, whenever this process dies."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def digest(*parts: bytes) -> str:
+    """Return a short fingerprint."""
+    found = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        found.update(len(part).to_bytes(8, "little") + part)
+    return found.hexdigest()
+
+
+def _checksum(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode() + b"\n"
+
+
+def _differences(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = dict.fromkeys([*old, *new])
+        return [d for n in names for d in _differences(old.get(n), new.get(n), f"{name}.{n}" if name else n)]
+    return [] if old == new else [(name, old, new)]

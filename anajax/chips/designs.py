@@ -1,0 +1,132 @@
+"""Designs: at which values of which fields of the hardware a study looks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import qmc
+
+from anajax import _check
+
+Ranges = Mapping[str, tuple[float, float]]
+
+
+class Design(NamedTuple):
+    """Points of a study.
+
+    Attributes:
+      fields: dotted paths of float fields of the hardware.
+      values: one row for each point, `[points, fields]`.
+      shape: of a grid, whose last field changes fastest: the numbers of values; `None` for other points.
+    """
+
+    fields: tuple[str, ...]
+    values: np.ndarray
+    shape: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def point(self, k: int) -> dict[str, float]:
+        """Return the values of point `k` by field."""
+        return dict(zip(self.fields, self.values[k].tolist(), strict=True))
+
+
+def grid(fields: Mapping[str, Sequence[float]]) -> Design:
+    """Return all combinations of the values of several fields.
+
+    Args:
+      fields: dotted path -> values; none at all is one point, the hardware as it is.
+
+    Example:
+      >>> from anajax import chips
+      >>> len(chips.grid({"adc.bits": [6, 8], "output_noise.sigma": [0.0, 0.02, 0.04]}))
+      6
+    """
+    values = {path: _values(path, v) for path, v in fields.items()}
+    shape = tuple(len(v) for v in values.values())
+    combinations = np.array(list(itertools.product(*values.values()))).reshape(math.prod(shape), len(shape))
+    return Design(tuple(values), combinations, shape)
+
+
+def points(fields: Mapping[str, Sequence[float]]) -> Design:
+    """Return a list of points: the k-th has the k-th value of every field.
+
+    Args:
+      fields: dotted path -> values, as many for each.
+    """
+    values = {path: _values(path, v) for path, v in fields.items()}
+    lengths = {path: len(v) for path, v in values.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"fields must have as many values each; got {lengths or 'none'}")
+    return Design(tuple(values), np.stack(list(values.values()), axis=1))
+
+
+def random(ranges: Ranges, n: int, *, seed: int = 0, log: bool = False) -> Design:
+    """Return `n` points drawn uniformly.
+
+    Args:
+      ranges: dotted path -> lowest and highest value.
+      n: points.
+      seed: of the draws.
+      log: whether logarithms are uniform.
+    """
+    _checked(ranges, n, log)
+    return _within(ranges, np.random.default_rng(seed).random((n, len(ranges))), log)
+
+
+def sobol(ranges: Ranges, n: int, *, seed: int = 0, log: bool = False) -> Design:
+    """Return `n` points of a scrambled Sobol sequence, evenest for powers of two.
+
+    Args:
+      ranges: see `random`.
+      n: points.
+      seed: of the scrambling.
+      log: see `random`.
+    """
+    _checked(ranges, n, log)
+    drawn = qmc.Sobol(len(ranges), rng=seed).random_base2(max(n - 1, 0).bit_length())  # whole, as it must be balanced
+    return _within(ranges, drawn[:n], log)
+
+
+def latin_hypercube(ranges: Ranges, n: int, *, seed: int = 0, log: bool = False) -> Design:
+    """Return `n` points, of which each n-th of every range has one.
+
+    Args:
+      ranges: see `random`.
+      n: points.
+      seed: of the draws.
+      log: see `random`.
+    """
+    _checked(ranges, n, log)
+    return _within(ranges, qmc.LatinHypercube(len(ranges), rng=seed).random(n), log)
+
+
+def _values(path: str, given: Sequence[float]) -> np.ndarray:
+    values = np.atleast_1d(np.asarray(given, float))
+    if values.ndim != 1 or not values.size:
+        raise ValueError(f"sweep of {path!r} must be a list of at least one value; got {given!r}")
+    _check.finite(values, f"sweep of {path!r}")
+    return values
+
+
+def _checked(ranges: Ranges, n: int, log: bool) -> None:
+    if not ranges:
+        raise ValueError("ranges must name at least one field; got none")
+    if n < 1:
+        raise ValueError(f"n must be at least 1 point; got {n}")
+    for path, pair in ranges.items():
+        low, high = pair
+        if not low < high or (log and low <= 0):
+            allowed = "0 < low < high" if log else "low < high"
+            raise ValueError(f"range of {path!r} must be (low, high) with {allowed}; got ({low}, {high})")
+
+
+def _within(ranges: Ranges, unit: np.ndarray, log: bool) -> Design:
+    low, high = np.array(list(ranges.values()), float).T
+    values = low * (high / low) ** unit if log else low + (high - low) * unit
+    return Design(tuple(ranges), values)

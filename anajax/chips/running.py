@@ -1,0 +1,158 @@
+"""How studies run: chunk by chunk, over devices and processes, kept in a folder."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from anajax.chips._folder import Folder
+from anajax.chips.ensemble import keys
+
+if TYPE_CHECKING:
+    from anajax.chips.study import Study
+
+
+def results(
+    study: Study,
+    *,
+    folder: str | Path | None,
+    chunk: int | None,
+    devices: int | Sequence[Any] | None,
+    progress: bool | str,
+) -> np.ndarray:
+    """Return what every chip measures, `[points, chips, times]`."""
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk must be at least 1; got {chunk}")
+    mesh = mesh_of(devices)
+    size = min(study.chips, chunk or max(1, math.ceil(study.chips / 20)))
+    kept = None if folder is None else Folder(folder, study.describe() | {"chunk": size})
+    run = program(study, mesh)
+    found = np.full((len(study.design), study.chips, len(study.times)), np.nan, jnp.result_type(float))
+    tasks = [(k, first) for k in range(len(study.design)) for first in range(0, study.chips, size)]
+    for task in _shown(tasks[jax.process_index() :: jax.process_count()], found, size, progress):
+        k, first = task
+        last = min(first + size, study.chips)
+        part = None if kept is None else kept.take(_named(task))
+        if part is None or part.shape != (last - first, len(study.times)):
+            index = np.minimum(np.arange(first, first + _up(size, mesh.size)), study.chips - 1)
+            part = np.asarray(run(study.at(k), jnp.asarray(index, jnp.uint32)))[: last - first]
+            if kept is not None:
+                kept.put(_named(task), part)
+        found[k, first:last] = part
+    return found if jax.process_count() == 1 else _gathered(found, tasks, size)
+
+
+def program(study: Study, mesh: Mesh) -> Any:
+    """Return `run(hardware, indices)`, the chips of the indices spread over the mesh."""
+    x, y = jax.tree.map(jnp.asarray, (study.x, study.y))
+    times = jnp.asarray(study.times, jnp.result_type(float))
+    seed = jax.random.key(study.seed)
+    if mesh.size == 1:
+        return lambda hardware, index: measured(
+            study.apply, study.metric, study.params, hardware, x, y, times, seed, study.rest, index
+        )
+    spread = NamedSharding(mesh, PartitionSpec("chips"))
+    args = jax.device_put((study.params, x, y, times, seed, study.rest), NamedSharding(mesh, PartitionSpec()))
+    each = _spread(study.apply, study.metric, mesh)
+
+    def run(hardware: Any, index: Array) -> Array:
+        hardware = jax.device_put(hardware, NamedSharding(mesh, PartitionSpec()))
+        return each(hardware, *args, jax.device_put(index, spread))
+
+    return run
+
+
+@functools.partial(jax.jit, static_argnames=("apply", "metric"))
+def measured(apply, metric, params, hardware, x, y, times, seed, rest, index):
+    """Evaluate the chips of `index` at all times: `[chips, times]`."""
+
+    def chip_at_times(i: Array) -> Array:
+        made, read = keys(seed, i)
+        chip = apply.program(made, params, hardware)
+
+        def at(part: tuple[Array, Array]) -> Array:
+            k, time = part
+            outputs = apply(
+                params,
+                hardware,
+                x,
+                key=jax.random.fold_in(read, k),
+                time=time,
+                chip=chip,
+                rest=rest,
+                train=False,
+            )
+            return metric(outputs, y)
+
+        return jax.lax.map(at, (jnp.arange(times.shape[0]), times))
+
+    return jax.lax.map(chip_at_times, index)
+
+
+@functools.cache
+def _spread(apply: Any, metric: Any, mesh: Mesh) -> Any:
+    """Return `measured` for a chunk that is spread over devices, which have nothing to tell each other."""
+
+    def one(hardware: Any, params: Any, x: Any, y: Any, times: Any, seed: Any, rest: Any, index: Any) -> Any:
+        return measured(apply, metric, params, hardware, x, y, times, seed, rest, index)
+
+    alike, chips = PartitionSpec(), PartitionSpec("chips")
+    return jax.jit(jax.shard_map(one, mesh=mesh, in_specs=(*(alike,) * 7, chips), out_specs=chips, check_vma=False))
+
+
+def mesh_of(devices: int | Sequence[Any] | None) -> Mesh:
+    """Return a mesh of devices of this process."""
+    own = jax.local_devices()
+    if isinstance(devices, int):
+        if not 1 <= devices <= len(own):
+            raise ValueError(f"devices must be from 1 to {len(own)}, as many as this process has; got {devices}")
+        own = own[:devices]
+    elif devices is not None:
+        own = list(devices)
+        if not own:
+            raise ValueError("devices must name at least one; got none")
+    return Mesh(np.array(own), ("chips",), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def _up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple
+
+
+def _named(task: tuple[int, int]) -> str:
+    return f"point{task[0]:06d}-chip{task[1]:08d}"
+
+
+def _gathered(found: np.ndarray, tasks: list[tuple[int, int]], size: int) -> np.ndarray:
+    """Return what all processes have found, each its own tasks."""
+    from jax.experimental import multihost_utils
+
+    every = np.asarray(multihost_utils.process_allgather(found))
+    for i, (k, first) in enumerate(tasks):
+        found[k, first : first + size] = every[i % len(every), k, first : first + size]
+    return found
+
+
+def _shown(tasks: list, found: np.ndarray, size: int, progress: bool | str) -> Iterator[Any]:
+    """Yield the tasks, with a bar that says how fast it goes and what the chips so far have come to."""
+    if not progress:
+        yield from tasks
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[rate]}")) as bars:
+        label = progress if isinstance(progress, str) else "chips"
+        bar = bars.add_task(label, total=sum(min(size, found.shape[1] - first) for _, first in tasks), rate="")
+        for k, first in tasks:
+            yield k, first
+            part = found[k, first : first + size]
+            bars.update(bar, advance=len(part), rate=f"now {np.mean(part):.4f}")

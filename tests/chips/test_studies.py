@@ -1,0 +1,285 @@
+"""Studies: designs, what they refuse, and that nothing of how they run changes what they find."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from flax import nnx
+
+import anajax
+from anajax import chips, nn
+from anajax.chips import running
+
+DAY = 86400.0
+
+
+@pytest.fixture(scope="module")
+def job():
+    hw = anajax.presets.standard_aimc()
+    model = nn.Linear(12, 4, hardware=hw, rngs=nnx.Rngs(0))
+    apply, params, hw, _ = nn.split(model)
+    x = jax.random.normal(jax.random.key(1), (50, 12))
+    y = jnp.argmax(apply(params, anajax.Hardware(), x), axis=-1)
+    return {"apply": apply, "params": params, "hardware": hw, "x": x, "y": y}
+
+
+# -- designs -----------------------------------------------------------------------------------------------------------
+
+RANGES = {"a": (1.0, 100.0), "b": (0.0, 2.0)}
+
+
+def test_a_grid_has_all_combinations():
+    found = chips.grid({"a": [1, 2], "b": [3, 4, 5]})
+    assert found.values.tolist() == [[1, 3], [1, 4], [1, 5], [2, 3], [2, 4], [2, 5]]
+    assert found.point(4) == {"a": 2.0, "b": 4.0}
+    assert len(chips.grid({})) == 1
+
+
+def test_a_list_has_what_is_listed():
+    found = chips.points({"a": [1, 2, 3], "b": [4, 5, 6]})
+    assert found.values.tolist() == [[1, 4], [2, 5], [3, 6]]
+    with pytest.raises(ValueError, match=r"fields must have as many values each; got \{'a': 2, 'b': 1\}"):
+        chips.points({"a": [1, 2], "b": [3]})
+
+
+@pytest.mark.parametrize("design", [chips.random, chips.sobol, chips.latin_hypercube])
+def test_drawn_points_lie_within_their_ranges_and_repeat(design):
+    found = design(RANGES, 64, seed=1)
+    assert found.values.shape == (64, 2)
+    np.testing.assert_array_equal(found.values, design(RANGES, 64, seed=1).values)
+    assert (found.values != design(RANGES, 64, seed=2).values).any()
+    for k, (low, high) in enumerate(RANGES.values()):
+        assert low <= found.values[:, k].min() < low + 0.1 * (high - low)
+        assert high - 0.1 * (high - low) < found.values[:, k].max() <= high
+    medians = np.median(design({"a": (1.0, 100.0)}, 64, log=True).values)
+    assert 5 < medians < 20  # half of the decades, not half of the range
+
+
+@pytest.mark.parametrize(("design", "parts"), [(chips.sobol, 8), (chips.latin_hypercube, 64)])
+def test_designs_are_even(design, parts):
+    """A Latin hypercube has one point in each 64th of both ranges, a Sobol sequence eight in each eighth."""
+    unit = design({"a": (0.0, 1.0), "b": (0.0, 1.0)}, 64).values
+    for k in range(2):
+        assert set(np.histogram(unit[:, k], parts, (0, 1))[0]) == {64 // parts}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: chips.grid({"a": []}), "sweep of 'a' must be a list of at least one value"),
+        (lambda: chips.grid({"a": [np.nan]}), "sweep of 'a' must be finite"),
+        (lambda: chips.random({}, 3), "ranges must name at least one field"),
+        (lambda: chips.random(RANGES, 0), "n must be at least 1 point; got 0"),
+        (lambda: chips.sobol({"a": (2.0, 1.0)}, 3), r"range of 'a' must be \(low, high\) with low < high"),
+        (lambda: chips.sobol({"b": (0.0, 2.0)}, 3, log=True), "with 0 < low < high"),
+    ],
+)
+def test_impossible_designs_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# -- what a study refuses, and what it says of itself ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"chips": 0}, ValueError, "chips must be at least 1; got 0"),
+        ({"times": []}, ValueError, "times must have at least one; got none"),
+        ({"sweep": {"adc.bit": [8]}}, TypeError, r"ADC has no field 'bit'; it has bits, bound"),
+        ({"sweep": {"adc": [8]}}, ValueError, "sweep of 'adc' must name a number of the hardware; it is ADC"),
+        ({"sweep": {"adc.bits": []}}, ValueError, "sweep of 'adc.bits' must be a list of at least one value"),
+        ({"sweep": {"adc.bits": [8, 0.5]}}, ValueError, r"ADC\.bits must be greater than 1; got 0\.5"),
+        ({"chips": 10**12}, ValueError, "GB of results, more than a quarter of the memory"),
+    ],
+)
+def test_impossible_studies_are_refused_before_any_work(job, changes, error, message):
+    with pytest.raises(error, match=message):
+        chips.Study(**job, **changes)
+
+
+def test_points_are_a_dimension_with_the_fields_as_coordinates(job):
+    design = chips.points({"adc.bits": [4, 8], "output_noise.sigma": [0.0, 0.1]})
+    found = chips.Study(**job, chips=3, sweep=design).run()
+    assert found["accuracy"].dims == ("point", "chip", "time")
+    np.testing.assert_array_equal(found["adc.bits"], [4, 8])
+    one = chips.evaluate(**job, chips=3, sweep={"adc.bits": [8], "output_noise.sigma": [0.1]})
+    np.testing.assert_array_equal(found["accuracy"][1], one["accuracy"][0, 0])
+
+
+def test_results_say_where_they_come_from(job):
+    attrs = chips.evaluate(**job, chips=2, seed=5).attrs
+    assert attrs["seed"] == 5
+    assert "PCM" in attrs["hardware"]
+    assert "jax " in attrs["versions"]
+    assert set(attrs) >= {"revision", "platform", "examples"}
+
+
+# -- devices and processes ---------------------------------------------------------------------------------------------
+
+
+def in_new_process(code, out, devices=1, **environment):
+    """Start a script that knows `study()`, and writes to the file `OUT`."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    cache = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
+    cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    return subprocess.Popen(
+        [sys.executable, "-c", PREAMBLE + textwrap.dedent(code)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "OUT": str(out)} | cache | environment,
+    )
+
+
+def written(process, out):
+    error = process.communicate(timeout=250)[1]
+    assert process.returncode == 0, error
+    return np.load(out)
+
+
+PREAMBLE = """
+import os
+
+import jax, jax.numpy as jnp, numpy as np
+from flax import nnx
+import anajax
+from anajax import chips, nn
+
+def outputs(out, y):
+    return jnp.sum(out * y)
+
+def study(n=20):
+    hw = anajax.presets.standard_aimc()
+    apply, params, hw, _ = nn.split(nn.Linear(12, 4, hardware=hw, rngs=nnx.Rngs(0)))
+    x = jax.random.normal(jax.random.key(1), (50, 12))
+    return chips.Study(apply=apply, params=params, hardware=hw, x=x, y=x[:, :4], chips=n, times=[0.0, 86400.0],
+                       sweep={"output_noise.sigma": [0.0, 0.04]}, metric=outputs)
+
+def write(found):
+    np.save(os.environ["OUT"], found["outputs"])
+"""
+
+
+@pytest.mark.slow
+def test_devices_and_processes_share_the_chips(tmp_path):
+    """One device; eight, in chunks that do not divide; two processes: the same up to float rounding."""
+    outs = [tmp_path / f"{k}.npy" for k in range(4)]
+    one = in_new_process("write(study().run())", outs[0])
+    wanted = written(one, outs[0])
+    assert wanted.std(axis=1).min() > 0.1
+    eight = """
+    assert len(jax.devices()) == 8
+    values = [study().run(chunk=chunk)["outputs"] for chunk in (1, 7, 20)]
+    np.save(os.environ["OUT"], values)
+    """
+    for found in written(in_new_process(eight, outs[1], devices=8), outs[1]):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4)
+    half = f"""
+    jax.distributed.initialize("localhost:{20000 + os.getpid() % 20000}", 2, int(os.environ["RANK"]))
+    assert jax.process_count() == 2
+    write(study().run(chunk=7))
+    """
+    both = [in_new_process(half, outs[2 + k], RANK=str(k)) for k in range(2)]
+    for process, out in zip(both, outs[2:], strict=True):
+        np.testing.assert_allclose(written(process, out), wanted, rtol=1e-5, atol=1e-4)
+
+
+def test_too_many_devices_are_refused(job):
+    with pytest.raises(ValueError, match="devices must be from 1 to 1, as many as this process has; got 2"):
+        running.mesh_of(2)
+    with pytest.raises(ValueError, match="devices must name at least one; got none"):
+        chips.evaluate(**job, chips=1, devices=[])
+
+
+# -- folders -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+def test_chunks_and_folders_change_nothing(job, chunk, tmp_path):
+    study = chips.Study(**job, chips=20, times=[0.0, DAY], sweep={"output_noise.sigma": [0.0, 0.04]})
+    whole = study.run()
+    xr.testing.assert_identical(study.run(chunk=chunk, folder=tmp_path), whole)
+    xr.testing.assert_identical(study.run(chunk=chunk, folder=tmp_path), whole)
+
+
+def test_broken_chunks_are_found_and_computed_again(job, tmp_path, monkeypatch):
+    study = chips.Study(**job, chips=12, times=[DAY])
+    whole = study.run(chunk=3, folder=tmp_path)
+    cut, spoiled, gone, *_ = files = sorted(tmp_path.glob("*.chunk"))
+    assert len(files) == 4
+    cut.write_bytes(cut.read_bytes()[:-5])
+    body = bytearray(spoiled.read_bytes())
+    body[-1] ^= 1
+    spoiled.write_bytes(bytes(body))
+    gone.unlink()
+    calls, program = [], running.program
+
+    def counting(*args):
+        run = program(*args)
+        return lambda hardware, index: calls.append(int(index[0])) or run(hardware, index)
+
+    monkeypatch.setattr(running, "program", counting)
+    xr.testing.assert_identical(study.run(chunk=3, folder=tmp_path), whole)
+    assert calls == [0, 3, 6]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "seed: 0 there, 1 here"),
+        ({"chips": 5}, "chips: 4 there, 5 here"),
+        ({"sweep": {"adc.bits": [6]}}, r"sweep\.adc\.bits: None there, \[6\.0\] here"),
+        ({"metric": lambda out, y: jnp.mean(out)}, "metric: accuracy .* there, <lambda>"),
+    ],
+)
+def test_another_study_does_not_go_on_in_a_folder(job, changes, message, tmp_path):
+    chips.evaluate(**job, chips=4, chunk=2, folder=tmp_path)
+    with pytest.raises(ValueError, match=f"holds another study .*{message}.*take a new folder"):
+        chips.evaluate(**(job | {"chips": 4, "chunk": 2} | changes), folder=tmp_path)
+    noisy = job["hardware"].replace(**{"output_noise.sigma": 0.5})
+    with pytest.raises(ValueError, match=r"hardware\.output_noise\.sigma: 0\.03\d* there, 0\.5 here"):
+        chips.evaluate(**(job | {"hardware": noisy}), chips=4, chunk=2, folder=tmp_path)
+
+
+def test_a_folder_of_something_else_is_refused(job, tmp_path):
+    (tmp_path / "thesis.tex").write_text("all that I have")
+    with pytest.raises(ValueError, match=r"holds no study, but 'thesis\.tex'; take an empty one"):
+        chips.evaluate(**job, chips=2, folder=tmp_path)
+    (tmp_path / "study.json").write_text("{")
+    with pytest.raises(ValueError, match=r"study\.json is not a study's description"):
+        chips.evaluate(**job, chips=2, folder=tmp_path)
+
+
+@pytest.mark.slow
+def test_a_study_killed_ten_times_ends_to_the_bit(tmp_path):
+    """SIGKILL at random moments; a new process goes on with what is whole."""
+    folder, outs = tmp_path / "kept", [tmp_path / "resumed.npy", tmp_path / "whole.npy"]
+    code = f"write(study(200).run(chunk=1, folder={str(folder)!r}))"
+
+    def chunks():
+        return {p.name: p.stat().st_mtime_ns for p in folder.glob("*.chunk")}
+
+    draw = np.random.default_rng(0)
+    for _ in range(10):
+        more, deadline = len(chunks()) + draw.integers(1, 25), time.monotonic() + 100
+        process = in_new_process(code, outs[0])
+        while len(chunks()) < more and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0, 0.02))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    done = chunks()
+    assert 10 <= len(done) < 400
+    resumed = written(in_new_process(code, outs[0]), outs[0])
+    assert {name: chunks()[name] for name in done} == done  # nothing whole was computed again
+    np.testing.assert_array_equal(resumed, written(in_new_process("write(study(200).run())", outs[1]), outs[1]))
