@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from anajax import _check
 from anajax._record import Record, leaf, record, static
 from anajax.arrays.converters import AbsMax, LearnedRange, clip_to_range, decay_range
 from anajax.arrays.hardware import Hardware
@@ -129,9 +130,21 @@ def in_situ_mvm(
         bound = decay_range(bound, x, hardware.inputs.decay, hardware.inputs.coverage)
         x = clip_to_range(x, jax.lax.stop_gradient(bound))
     y = mvm(forward, hardware, effective, jax.lax.stop_gradient(x), input_range)
+    y = jnp.where(_changed_by_numbers(crossbar.seen), jnp.nan, y)
     flat = x.reshape(-1, x.shape[-1])
     told = _told(crossbar.seen, flat, crossbar.scale, _transposed(effective), _periphery(hardware), back)
     return y + told.reshape(y.shape)
+
+
+def _changed_by_numbers(seen: Sums | Examples) -> Array:
+    """Return whether an optimiser of numbers has been here: room for what cells are told stays zero under pulses."""
+    changed = jnp.any((seen.count if isinstance(seen, Sums) else seen.x) != 0)
+    if _check.is_concrete(changed) and changed:
+        raise ValueError(
+            "these conductances were changed by numbers, not by pulses: train them by an optimiser of anajax.optim, and"
+            " what is digital by another, with anajax.optim.partition"
+        )
+    return changed
 
 
 def pulsed(

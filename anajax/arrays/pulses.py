@@ -112,6 +112,7 @@ def coincidences(key: Array | None, train: PulseTrain, x: Array, d: Array, rate:
             for i, (c, sign) in enumerate(((p, up_x), (q, up_d)))
         )
         whole = jnp.einsum("ki,kj->ij", rows, cols)
+    whole = jnp.copysign(whole, mean)  # no pulse has the derivatives of the one that was likely
     finite = jnp.isfinite(jnp.sum(p) + jnp.sum(q))  # what is not a number must not pass for no pulse
     return with_derivatives_of(mean, jnp.where(finite, whole, jnp.nan))
 

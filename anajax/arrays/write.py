@@ -55,7 +55,7 @@ def write_verify(
       key: random key for reads and pulses, or `None` for the mean.
       device: the device.
       cells: cells, virgin or written before.
-      target: wanted conductances [S], in the shape of the cells.
+      target: wanted conductances [S], broadcast to the cells.
       window: half of the width of the window of acceptance [S].
       most: rounds.
       longest: pulses of a round, at most; where more than 1, as many as the mean response asks for.
@@ -78,6 +78,11 @@ def write_verify(
     for name, value in (("most", most), ("longest", longest)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a positive integer; got {value!r}")
+    shape = jnp.broadcast_shapes(*(a.shape for a in jax.tree.leaves(cells)))
+    fits = all(n in (1, of_cells) for n, of_cells in zip(target.shape[::-1], shape[::-1], strict=False))
+    if shape and not (fits and target.ndim <= len(shape)):
+        raise ValueError(f"target must have the shape {shape} of the cells or broadcast to it; got {target.shape}")
+    target = jnp.broadcast_to(target, shape or target.shape)
     by_pulses = type(device).pulse is not Device.pulse
     if not by_pulses:
         cells = device.program(None if key is None else fold_read(key, 0), cells, target)
@@ -130,6 +135,9 @@ def write_weights(
       window: half of the width of the window of acceptance, as a share of that of the conductances.
       most: see `write_verify`.
       longest: see `write_verify`.
+
+    Returns:
+      `(crossbar, written)`: with its new cells, and what it took.
     """
     weights = checked_weights(weights)
     _check.shape(weights, "weights", "rows cols", rows=crossbar.shape[0], cols=crossbar.shape[1])

@@ -289,7 +289,7 @@ class StepResponse(Device):
         x = self._hidden(cells, cell)
         counts = checked_counts(counts, x.shape)
         x = self._with_drift(cells, x, counts != 0)
-        up = counts >= 0
+        up = ~jnp.signbit(counts)  # -0.0 is no pulse down, and has its derivative
         jumped, written = (None, None) if key is None else jax.random.split(key)
         noisy = key is not None and self.noisy
         x = self._many(jumped if noisy else None, cell, x, jnp.where(up, counts, -counts), up)

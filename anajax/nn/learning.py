@@ -12,6 +12,7 @@ from jax import Array
 
 from anajax import arrays
 from anajax.arrays import Crossbar, Examples, Hardware
+from anajax.devices import Device
 from anajax.nn.analog import Conductance, over_groups
 from anajax.nn.model import PARAMETERS, Apply, fold_name, layers
 
@@ -26,12 +27,15 @@ def in_situ(key: Array | None, model: nnx.Module) -> Any:
       key: random key; `None` gives mean devices without programming error.
       model: a model with analog layers; it stays as it is.
     """
+    if not isinstance(model, nnx.Module):
+        raise TypeError(f"model must be an nnx.Module, after the key; got {type(model).__name__}")
     model = nnx.clone(model)
     found = dict(layers(model))
     if not found:
         raise ValueError(f"{type(model).__name__} has no analog layers; see anajax.nn.convert")
     for name, layer in found.items():
         hardware: Hardware = layer.hardware.get_value()
+        _check_trainable(name, hardware)
 
         def write(key: Array | None, weights: Array, hardware: Hardware = hardware) -> Crossbar:
             return arrays.in_conductances(key, hardware, weights)
@@ -39,6 +43,20 @@ def in_situ(key: Array | None, model: nnx.Module) -> Any:
         own = None if key is None else fold_name(key, name)
         layer.kernel = Conductance(over_groups(write, own, layer.matrices()))
     return model
+
+
+def _check_trainable(name: str, hardware: Hardware) -> None:
+    device = hardware.device
+    if type(device).pulse is Device.pulse or type(device).wait is Device.wait:
+        raise ValueError(
+            f"Hardware.device of layer {name!r} must be one that pulses change; got {type(device).__name__}."
+            " Take one such as devices.SoftBounds, or a preset such as devices.presets.rram_es()"
+        )
+    if hardware.compensation is not None:
+        raise ValueError(
+            f"Hardware.compensation of layer {name!r} must be None: it refers to weights as they were programmed, and"
+            " pulses move these"
+        )
 
 
 def by_example(apply: Apply, params: Any, hardware: Any, *args: Any, **kwargs: Any) -> Any:

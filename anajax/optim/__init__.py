@@ -5,6 +5,7 @@ from anajax.optim.mixed_precision import mixed_precision as mixed_precision
 from anajax.optim.sgd import AnalogState as AnalogState
 from anajax.optim.sgd import analog_sgd as analog_sgd
 from anajax.optim.sgd import partition as partition
+from anajax.optim.sgd import pulses as pulses
 from anajax.optim.tiki_taka import TransferState as TransferState
 from anajax.optim.tiki_taka import agad as agad
 from anajax.optim.tiki_taka import chopped_tiki_taka as chopped_tiki_taka

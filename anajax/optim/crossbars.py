@@ -20,7 +20,11 @@ from anajax.nn.analog import Conductance
 
 def by_name(hardware: Hardware | dict[str, Hardware], name: str) -> Hardware:
     """Return the hardware of a layer."""
-    return hardware[name] if isinstance(hardware, dict) else hardware
+    if not isinstance(hardware, dict):
+        return hardware
+    if name not in hardware:
+        raise ValueError(f"hardware must have an entry for layer {name!r}; got {', '.join(hardware)}")
+    return hardware[name]
 
 
 def key_of(key: Array | None, name: str) -> Array | None:
@@ -61,8 +65,23 @@ def flat(params: Any) -> tuple[list[tuple[str, Any]], Any]:
                 f"params{jax.tree_util.keystr(path)} does not live in conductances: optimisers of pulses take models of"
                 " anajax.nn.in_situ; route other parameters elsewhere, by anajax.optim.partition"
             )
-        named.append((".".join(str(getattr(k, "key", k)) for k in path[:-1]) or "self", leaf))
+        named.append((_name(path), leaf))
+    if not named:
+        raise ValueError("params has no conductances: make the model one that lives in them, by anajax.nn.in_situ")
     return named, treedef
+
+
+def _name(path: Any) -> str:
+    return ".".join(str(getattr(k, "key", k)) for k in path[:-1]) or "self"
+
+
+def on_crossbars(f: Callable[[str, Crossbar], Crossbar], params: Any) -> Any:
+    """Return parameters with every crossbar replaced by `f(name, crossbar)`, and all else as it is."""
+
+    def one(path: Any, leaf: Any) -> Any:
+        return leaf.replace(f(_name(path), leaf.get_value())) if _is_conductance(leaf) else leaf
+
+    return jax.tree_util.tree_map_with_path(one, params, is_leaf=_is_conductance)
 
 
 def by_crossbar(f: Callable[[str, Crossbar, Any], Crossbar], params: Any, grads: Any) -> Any:

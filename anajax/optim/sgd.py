@@ -80,13 +80,39 @@ def analog_sgd(
 def partition(
     analog: optax.GradientTransformation, digital: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    """Return one transformation for a whole model: `analog` for its conductances, `digital` for all else."""
+    """Return one transformation for a whole model: `analog` for its conductances, `digital` for all else.
+
+    Args:
+      analog: such as `analog_sgd`.
+      digital: any of optax.
+    """
 
     def labels(params: Any) -> Any:
-        return jax.tree.map(
+        found = jax.tree.map(
             lambda v: "analog" if isinstance(v, Conductance) else "digital",
             params,
             is_leaf=lambda v: isinstance(v, nnx.Variable),
         )
+        if "analog" not in jax.tree.leaves(found):
+            raise ValueError(
+                "params has no conductances: make the model one that lives in them, by anajax.nn.in_situ, and pass the"
+                " parameters as anajax.nn.split returns them"
+            )
+        return found
 
     return optax.multi_transform({"analog": analog, "digital": digital}, labels)
+
+
+def pulses(state: Any) -> dict[str, Any]:
+    """Return the pulses of every weight so far by layer, of the state of whatever holds an optimiser of pulses.
+
+    Arrays are `[groups, n_rows, n_cols, rows, cols]`, one for each array of a cell, the fastest first, where there are
+    several.
+
+    Args:
+      state: of `partition`, `periodically`, `optax.chain`, or of the optimiser itself.
+    """
+    if hasattr(state, "pulses"):
+        return dict(state.pulses)
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, tuple) else ()
+    return {name: counts for part in parts for name, counts in pulses(part).items()}

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
-from anajax import arrays
+from anajax import _check, arrays
 from anajax._random import fold_read
 from anajax.arrays import Crossbar, Hardware, Memory, Transfer
 from anajax.devices import Residual
@@ -260,6 +261,10 @@ def residual_learning(
         first, or one for the first, each slower one waiting ten times as long.
       key: random key.
     """
+    for spec in hardware.values() if isinstance(hardware, dict) else [hardware]:
+        device = spec.device
+        if isinstance(device, Residual) and _check.is_concrete(device.gamma) and not np.any(device.gamma):
+            raise ValueError("residual_learning needs Residual cells with gamma greater than 0; got 0")
     stages = _stages(hardware)
     if isinstance(every, int):
         every = tuple(every * 10**k for k in range(stages))

@@ -17,7 +17,7 @@ from anajax.arrays.residual import zeroed
 from anajax.arrays.tile import over_grid
 from anajax.devices import Cells
 from anajax.nn.analog import over_groups
-from anajax.optim.crossbars import by_crossbar, by_name, checked_params, flat, key_of
+from anajax.optim.crossbars import by_crossbar, by_name, checked_params, flat, key_of, on_crossbars
 
 Action = Callable[[Any, Array | None, Cells], Cells]
 
@@ -121,7 +121,7 @@ def zero_shift(
       pulses: alternating pulses by which the symmetry points are found, up and down by turns; `None` knows them.
     """
 
-    def one(name: str, crossbar: Crossbar, _: Any) -> Crossbar:
+    def one(name: str, crossbar: Crossbar) -> Crossbar:
         spec = by_name(hardware, name)
 
         def each(key: Array | None, crossbar: Crossbar) -> Crossbar:
@@ -130,4 +130,4 @@ def zero_shift(
 
         return over_groups(each, key_of(key, name), crossbar)
 
-    return optax.apply_updates(params, by_crossbar(one, params, params))
+    return on_crossbars(one, params)

@@ -314,6 +314,20 @@ def test_numbers_of_pulses_have_the_mean_and_variance_of_trains(mean, left, key)
     assert abs(slope.mean() - 1) < 0.05 or mean == 0
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("d", [0.02, -0.02])
+def test_pulses_that_did_not_come_have_the_derivatives_of_those_due(order, d, key):
+    """At x = 0.3 a step down is (1 + x) dx, one up (1 - x) dx; of fifty updates one sends a pulse."""
+    hardware, cells = crossbar(SoftBounds(dx=0.02), None, rows=1, cols=1)
+    cells = hardware.device.at(cells, jnp.full(cells.state["x"].shape, 0.3))
+
+    def after(rate, key):
+        return state(ORDERS[order](key, hardware, cells, jnp.ones((1, 1)), jnp.full((1, 1), d), rate)).squeeze()
+
+    slopes = jax.vmap(jax.grad(after), (None, 0))(0.02, jax.random.split(key, 40_000))
+    np.testing.assert_allclose(slopes.mean(), -d * (1.3 if d > 0 else 0.7), rtol=0.08)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_updates_have_derivatives_by_the_device(order, key, x64):

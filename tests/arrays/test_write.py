@@ -46,6 +46,14 @@ def test_many_pulses_at_first_save_reads(key):
     assert more.reads.mean() < 0.2 * one.reads.mean()
 
 
+def test_targets_broadcast_to_the_cells():
+    device = SoftBounds(dx=0.01, **WINDOW)
+    cells = device.fabricate(None, (4, 3))
+    assert write_verify(None, device, cells, 80 * uS, 0.5 * uS).accepted.shape == (4, 3)
+    with pytest.raises(ValueError, match=r"target must have the shape \(4, 3\) of the cells .*; got \(2,\)"):
+        write_verify(None, device, cells, jnp.full(2, 80 * uS), 0.5 * uS)
+
+
 def test_nobody_knows_the_steps_of_a_single_cell(key):
     """Cells alike in state and target get the same first train, however their own steps differ."""
     device = SoftBounds(dx=0.01, dx_d2d=0.5, **WINDOW)

@@ -115,6 +115,48 @@ def test_a_backward_pass_tells_cells_what_a_crossbar_sees(key):
     np.testing.assert_allclose(seen.d[0, 0], d, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("order", ["aggregate", "sequential"])
+def test_conductances_that_numbers_changed_are_not_read(order, key):
+    """An ordinary optimiser would move states, scales and scores, for free and without a pulse."""
+    hw = hardware()
+    apply, params, _, _ = nn.split(nn.in_situ(None, mlp(hw)))
+    x, y = batch(key)
+    if order == "sequential":
+        params = nn.by_example(apply, params, hw, x)
+    grads = jax.grad(lambda p: jnp.mean((apply(p, hw, x, key=key) - y) ** 2))(params)
+    spoiled = optax.apply_updates(params, jax.tree.map(lambda g: -0.1 * g, grads))
+    with pytest.raises(ValueError, match=r"changed by numbers, not by pulses: .*anajax\.optim\.partition"):
+        apply(spoiled, hw, x, key=key)
+    assert np.isnan(jax.jit(lambda p: apply(p, hw, x, key=key))(spoiled)).all()
+
+
+def test_references_of_a_whole_model_are_shifted_and_its_pulses_found(key):
+    """Biases stay; counts are found in whatever holds the optimiser."""
+    uneven = devices.SoftBounds(dx=0.01, up_down_d2d=0.3, g_min=50e-6, g_max=100e-6)
+    pair = devices.ReferencePair(device=uneven, reference=uneven.replace(up_down_d2d=None))
+    hw = anajax.Hardware(device=devices.Residual(slow=pair, fast=pair), mapping=arrays.Signed(scale_by="none"))
+    _, params, _, _ = nn.split(nn.in_situ(key, mlp(hw)))
+    shifted = optim.zero_shift(key, hw, params)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), params, shifted)
+    assert any(jax.tree.leaves(moved))
+    variables = jax.tree.leaves(moved, is_leaf=lambda v: isinstance(v, nnx.Variable))
+    biases = [v.get_value() for v in variables if not isinstance(v, nn.Conductance)]
+    assert biases == [False, False]
+    tx = optax.chain(optax.identity(), optim.partition(optim.agad(hw, 0.1, key=key), optax.sgd(0.1)))
+    found = optim.pulses(tx.init(shifted))
+    assert list(found) == ["layers.0", "layers.2"]
+    assert [p.shape for p in found["layers.0"]] == [(1, 1, 1, 6, 5)] * 2
+
+
+def test_what_cannot_be_trained_is_refused(key):
+    with pytest.raises(ValueError, match=r"Hardware\.device of layer '.*' must be one that pulses change; got PCM"):
+        nn.in_situ(key, mlp(anajax.presets.standard_aimc()))
+    with pytest.raises(ValueError, match=r"Hardware\.compensation of layer '.*' must be None"):
+        nn.in_situ(key, mlp(hardware(compensation=arrays.DriftCompensation())))
+    with pytest.raises(TypeError, match=r"model must be an nnx\.Module, after the key"):
+        nn.in_situ(mlp(hardware()), key)
+
+
 def test_errors_go_back_through_converters_and_noise_of_their_own(key):
     x, y = batch(key, n=4000)
     slopes, outputs = {}, {}

@@ -246,6 +246,14 @@ def test_errors(key):
     _, params = start(hw, None)
     with pytest.raises(ValueError, match=r"Hardware\.device must be a Residual"):
         optim.agad(hw, 0.1, key=key).init(params)
+    with pytest.raises(ValueError, match="gamma greater than 0; got 0"):
+        optim.residual_learning(hardware(), 0.1, transfer_rate=0.1, key=key)
+    digital = nnx.state(nnx.Linear(3, 2, rngs=nnx.Rngs(0)), nnx.Param)
+    for tx in (plain(hw, key), optim.partition(plain(hw, key), optax.sgd(0.1))):
+        with pytest.raises((ValueError, TypeError), match=r"no conductances|does not live in conductances"):
+            tx.init(digital)
+    with pytest.raises(ValueError, match="hardware must have an entry for layer 'self'; got other"):
+        plain({"other": hw}, key).init(params)
     hidden = hardware()
     for make in (optim.analog_sgd, optim.mixed_precision):
         with pytest.raises(ValueError, match=r"Residual\.gamma must be greater than 0; got 0"):
