@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from scipy import stats
+
+from anajax.chips.yields import clopper_pearson
 
 #: title of what studies write
 TITLE = "anajax study"
@@ -21,11 +24,10 @@ def summarise(study: xr.Dataset, threshold: float | None = None) -> xr.Dataset:
 
     Returns:
       A dataset without `chip`: `mean`, `p05`, `p95` (5th and 95th percentile), `ci95` (half width of the
-      95 % confidence interval of the mean), and `yield` (fraction of chips at or above the threshold).
+      95 % confidence interval of the mean), and `yield` (fraction of chips at or above the threshold), with the ends
+      of its exact 95 % interval, `yield_low` and `yield_high`.
     """
-    if len(study.data_vars) != 1:
-        raise ValueError(f"a study has one variable; got {', '.join(map(str, study.data_vars))}")
-    (values,) = study.data_vars.values()
+    values = _variable(study)
     n = values.sizes["chip"]
     result = {
         "mean": values.mean("chip"),
@@ -36,7 +38,49 @@ def summarise(study: xr.Dataset, threshold: float | None = None) -> xr.Dataset:
     if threshold is not None:
         good = (values >= threshold).mean("chip")
         result["yield"] = good.assign_attrs(threshold=threshold)
+        low, high = clopper_pearson(np.rint(good * n).astype(int), n)
+        result["yield_low"], result["yield_high"] = good.copy(data=low), good.copy(data=high)
     return xr.Dataset(result)
+
+
+def compare(study: xr.Dataset, dim: str, baseline: float | int, confidence: float = 0.95) -> xr.Dataset:
+    """Return how points of a study differ from one of them, chip by chip.
+
+    All points see the same chips, so that differences are paired, and known far better than the points themselves.
+
+    Args:
+      study: from `evaluate`.
+      dim: the swept field, or `"time"` or `"point"`.
+      baseline: its value to compare with.
+      confidence: of the intervals, by Student's t.
+
+    Returns:
+      A dataset over the study's dimensions without `chip`: `difference` (mean over the chips), `ci` (half width of its
+      interval), and `better` (share of chips whose value is higher than at the baseline).
+    """
+    values = _variable(study)
+    if dim not in values.dims or dim == "chip":
+        raise ValueError(f"dim must be one of {', '.join(str(d) for d in values.dims if d != 'chip')}; got {dim!r}")
+    known = values[dim].values
+    if baseline not in known:
+        raise ValueError(f"baseline must be a value of {dim!r}, {', '.join(f'{v:g}' for v in known)}; got {baseline}")
+    n = values.sizes["chip"]
+    difference = values - values.sel({dim: baseline}, drop=True)
+    wide = stats.t.ppf((1 + confidence) / 2, n - 1) / np.sqrt(n) if n > 1 else np.inf
+    return xr.Dataset(
+        {
+            "difference": difference.mean("chip"),
+            "ci": wide * difference.std("chip", ddof=1),
+            "better": (difference > 0).mean("chip"),
+        }
+    )
+
+
+def _variable(study: xr.Dataset) -> xr.DataArray:
+    if len(study.data_vars) != 1:
+        raise ValueError(f"a study has one variable; got {', '.join(map(str, study.data_vars))}")
+    (values,) = study.data_vars.values()
+    return values
 
 
 def save(study: xr.Dataset, path: str | Path) -> Path:

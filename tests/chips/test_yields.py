@@ -1,0 +1,144 @@
+"""Yields with exact intervals, paired differences, rare failures, and sensitivities against finite differences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from flax import nnx
+from scipy import stats
+
+import anajax
+from anajax import chips, nn
+
+# -- intervals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("good", "n"), [(0, 10), (10, 10), (1, 7), (480, 500)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_intervals_are_those_of_scipy(good, n, confidence):
+    wanted = stats.binomtest(good, n).proportion_ci(confidence, method="exact")
+    np.testing.assert_allclose(chips.clopper_pearson(good, n, confidence), wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_intervals_hold_what_they_promise():
+    drawn = np.random.default_rng(0).binomial(40, 0.93, 4000)
+    low, high = chips.clopper_pearson(drawn, 40)
+    assert np.mean((low <= 0.93) & (high >= 0.93)) > 0.95
+
+
+@pytest.mark.parametrize(("expected", "half_width"), [(1.0, 0.005), (0.95, 0.02), (0.5, 0.05)])
+def test_so_many_chips_are_enough(expected, half_width):
+    n = chips.chips_needed(expected, half_width)
+    widths = [np.subtract(*chips.clopper_pearson(round(expected * m), m)[::-1]) / 2 for m in (n, n // 2)]
+    assert widths[0] <= half_width < widths[1]
+
+
+def test_a_summary_has_the_yield_with_its_interval():
+    values = np.r_[np.full(47, 0.97), np.full(3, 0.9)][:, None]
+    study = xr.Dataset({"accuracy": (("chip", "time"), values)}, coords={"time": [1.0]})
+    s = chips.summarise(study, threshold=0.95).isel(time=0)
+    low, high = stats.binomtest(47, 50).proportion_ci(method="exact")
+    np.testing.assert_allclose([s["yield"], s["yield_low"], s["yield_high"]], [0.94, low, high], rtol=1e-6)
+
+
+def test_differences_are_paired():
+    """Chips differ by 0.05, points by 0.01 on every chip: the difference is known a hundred times better."""
+    draw = np.random.default_rng(0)
+    chip = 0.9 + 0.05 * draw.standard_normal(50)
+    noise = 0.0005 * draw.standard_normal((3, 50))
+    values = chip + np.array([0.0, -0.01, 0.02])[:, None] + noise
+    study = xr.Dataset({"accuracy": (("bits", "chip"), values)}, coords={"bits": [8, 6, 10]})
+    found = chips.compare(study, "bits", 8)
+    assert found["difference"].sel(bits=8) == found["ci"].sel(bits=8) == 0
+    np.testing.assert_allclose(found["difference"].values[1:], [-0.01, 0.02], atol=2e-4)
+    wanted = stats.ttest_rel(values[1], values[0]).confidence_interval(0.95)
+    np.testing.assert_allclose(found["ci"].sel(bits=6), (wanted.high - wanted.low) / 2, rtol=1e-9)
+    assert found["better"].sel(bits=10) == 1
+    with pytest.raises(ValueError, match="baseline must be a value of 'bits', 8, 6, 10; got 7"):
+        chips.compare(study, "bits", 7)
+    with pytest.raises(ValueError, match="dim must be one of bits; got 'chip'"):
+        chips.compare(study, "chip", 0)
+
+
+def test_impossible_yields_are_refused():
+    with pytest.raises(ValueError, match="good must be from 0 to n, and n at least 1; got 5 of 4"):
+        chips.clopper_pearson(5, 4)
+    with pytest.raises(ValueError, match="confidence must be between 0 and 1; got 95"):
+        chips.clopper_pearson(1, 4, 95)
+    with pytest.raises(ValueError, match="expected must be from 0 to 1; got 2"):
+        chips.chips_needed(2, 0.1)
+
+
+# -- rare failures -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("distance", [2.0, 4.0, 6.0])
+def test_a_linear_margin_fails_as_often_as_its_distance_says(distance, key):
+    direction = jnp.asarray(np.random.default_rng(0).standard_normal(300))
+    direction = direction / jnp.linalg.norm(direction)
+    found = chips.rare(
+        key,
+        lambda z: distance - z["a"] @ direction[:200] - z["b"].ravel() @ direction[200:],
+        {"a": jnp.zeros(200), "b": jnp.zeros((10, 10))},
+        4000,
+    )
+    wanted = stats.norm.sf(distance)
+    assert abs(found.probability - wanted) < 5 * found.std < 0.4 * wanted
+    np.testing.assert_allclose(found.distance, distance, rtol=1e-4)
+
+
+def test_a_curved_margin_fails_as_often_as_by_brute_force(key):
+    """A product of five noisy gains that falls below a specification."""
+
+    def margin(z):
+        return jnp.prod(1 + 0.08 * z) - 0.62
+
+    found = chips.rare(key, margin, jnp.zeros(5), 20_000)
+    drawn = jax.random.normal(jax.random.fold_in(key, 1), (1_000_000, 5))
+    failed = jnp.mean(jax.vmap(margin)(drawn) < 0)
+    error = np.hypot(found.std, np.sqrt(failed / 1e6))
+    assert abs(found.probability - failed) < 5 * error < 0.2 * failed
+    assert found.effective > 1000
+
+
+# -- sensitivity -------------------------------------------------------------------------------------------------------
+
+
+def job():
+    hw = anajax.presets.standard_aimc().replace(adc=None, dac=None)
+    apply, params, hw, _ = nn.split(nn.Linear(12, 4, hardware=hw, rngs=nnx.Rngs(0)))
+    x = jax.random.normal(jax.random.key(1), (50, 12))
+    exact = apply(params, anajax.Hardware(), x)
+
+    def loss(hw, i):
+        made, read = chips.keys(3, i)
+        outputs = apply(params, hw, x, key=read, time=3600.0, chip=apply.program(made, params, hw))
+        return jnp.mean((outputs - exact) ** 2)
+
+    return loss, hw
+
+
+def test_slopes_are_those_of_the_same_chips():
+    loss, hw = job()
+    found = chips.sensitivity(loss, hw, chips=20)
+    mean = jax.jit(lambda hw: jax.lax.map(lambda i: loss(hw, i), jnp.arange(20)).mean())
+    np.testing.assert_allclose(found.attrs["loss"], mean(hw), rtol=1e-4)
+    for path in ("device.program_scale", "device.nu_scale", "output_noise.sigma"):
+        value = float(anajax._record.get(hw, path))
+        up, down = (mean(hw.replace(**{path: f * value})) for f in (1.03, 0.97))
+        at = found.sel(field=path)
+        np.testing.assert_allclose(at["value"], value, rtol=1e-6)
+        np.testing.assert_allclose(at["elasticity"], (up - down) / 0.06, rtol=0.03)
+        np.testing.assert_allclose(at["slope"] * value, at["elasticity"], rtol=1e-5)
+    strengths = np.abs(found["elasticity"].values)
+    assert (np.diff(strengths) <= 0).all()
+
+
+def test_intervals_of_slopes_are_those_of_a_mean():
+    found = chips.sensitivity(lambda h, i: h["a"] * jnp.asarray([1.0, 3.0, 5.0])[i], {"a": jnp.asarray(2.0)}, chips=3)
+    low, high = stats.t.interval(0.95, 2, 3.0, 2 / np.sqrt(3))
+    np.testing.assert_allclose([found["slope"][0], found["slope_ci"][0]], [3.0, (high - low) / 2], rtol=1e-5)
+    np.testing.assert_allclose(found["elasticity"][0], 6.0)
+    with pytest.raises(ValueError, match="chips must be at least 2, for an interval; got 1"):
+        chips.sensitivity(lambda h, i: h["a"], {"a": jnp.asarray(2.0)}, chips=1)
