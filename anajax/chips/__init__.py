@@ -12,6 +12,8 @@ from anajax.chips.ensemble import fabricate as fabricate
 from anajax.chips.ensemble import keys as keys
 from anajax.chips.ensemble import map as map
 from anajax.chips.ensemble import one as one
+from anajax.chips.minimising import Minimised as Minimised
+from anajax.chips.minimising import minimise as minimise
 from anajax.chips.results import compare as compare
 from anajax.chips.results import load as load
 from anajax.chips.results import save as save

@@ -41,3 +41,24 @@ def accuracy_over_time(
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     return figure
+
+
+def tornado(study: xr.Dataset, *, most: int = 12) -> Figure:
+    """Plot elasticities as bars, the strongest on top, with their intervals.
+
+    Args:
+      study: from `anajax.chips.sensitivity`.
+      most: how many fields to show.
+    """
+    shown = study.isel(field=slice(most))
+    values, places = np.asarray(shown["elasticity"]), np.arange(shown.sizes["field"])
+    figure = Figure(figsize=(6.5, 1.2 + 0.3 * len(places)), layout="constrained")
+    axes = figure.subplots()
+    colours = np.where(values > 0, "C3", "C0")
+    axes.barh(places, values, xerr=np.asarray(shown["elasticity_ci"]), color=colours, ecolor="0.3", capsize=2)
+    axes.set_yticks(places, [str(f) for f in shown["field"].values])
+    axes.invert_yaxis()
+    axes.axvline(0, color="0.2", linewidth=0.8)
+    axes.set(xlabel="change of the loss for a change by 100 %", title=f"mean loss {study.attrs['loss']:.4g}")
+    axes.grid(axis="x", alpha=0.3)
+    return figure
