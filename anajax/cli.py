@@ -1,4 +1,4 @@
-"""The console command: `anajax demo`, `anajax devices`."""
+"""The console command: `anajax demo`, `anajax devices`, `anajax study`."""
 
 from __future__ import annotations
 
@@ -56,11 +56,32 @@ def devices(name: Annotated[str | None, tyro.conf.Positional] = None, out: Path 
     catalogue.show_all() if name is None else catalogue.show(name, out)
 
 
+def study(
+    file: Annotated[Path, tyro.conf.Positional],
+    out: Path | None = None,
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    devices: int | None = None,
+) -> None:
+    """Run a study described in a TOML file: a network on many chips, as they age, at swept settings of the hardware.
+
+    Args:
+        file: The description; `docs/guide/studies.md` has one.
+        out: Folder for the network, the chunks, the numbers and the figure; by default the name of the file.
+        resume: Go on with a study that was stopped.
+        dry_run: Only check the file, and estimate memory and time.
+        devices: How many of this machine's devices to spread the chips over; all by default.
+    """
+    from anajax import study_file
+
+    study_file.run(file, out=out or Path(file.stem), resume=resume, dry_run=dry_run, devices=devices)
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the console command; errors that a user can mend are one line, not a traceback."""
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"demo": demo, "devices": devices},
+            {"demo": demo, "devices": devices, "study": study},
             prog="anajax",
             description="Analog in-memory computing in JAX.",
             args=args,

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 import xarray as xr
-from flax import nnx
-from jax import Array
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 import anajax
-from anajax import chips, data, nn
+from anajax import chips, data, nn, perceptron
 from anajax.arrays import DeviceNoise
 
 TIMES = {"20 s": 20.0, "1 h": 3600.0, "1 day": 86400.0, "1 month": 30 * 86400.0, "1 year": 365 * 86400.0}
@@ -53,50 +48,6 @@ class Options:
     quick: bool = False
 
 
-def model(dataset: data.Dataset, hardware: anajax.Hardware, seed: int) -> nnx.Module:
-    """Return the network of the demo: a multilayer perceptron on analog layers."""
-    rngs = nnx.Rngs(seed)
-    sizes = (dataset.x_train[0].size, *_SIZES[dataset.name], dataset.classes)
-    parts: list[Callable[..., Any]] = []
-    for a, b in itertools.pairwise(sizes):
-        parts += [nn.Linear(a, b, hardware=hardware, rngs=rngs), nnx.relu]
-    return nnx.Sequential(*parts[:-1])
-
-
-def train(
-    apply: nn.Apply,
-    params: Any,
-    hardware: anajax.Hardware,
-    x: Array,
-    y: Array,
-    steps: int,
-    key: Array,
-    clip_sigmas: float | None = None,
-) -> Any:
-    """Train with Adam, one ordinary optax loop; what noise it sees is what `hardware` says."""
-    schedule = optax.cosine_decay_schedule(2e-3, steps)
-    tx = optax.adam(schedule)
-
-    def loss(params: Any, key: Array, x: Array, y: Array) -> Array:
-        logits = apply(params, hardware, x, key=key, train=True)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
-
-    def step(carry: Any, key: Array) -> tuple[Any, None]:
-        params, state = carry
-        batch_key, noise_key = jax.random.split(key)
-        batch = jax.random.randint(batch_key, (64,), 0, x.shape[0])
-        grads = jax.grad(loss)(params, noise_key, x[batch], y[batch])
-        updates, state = tx.update(grads, state, params)
-        params = optax.apply_updates(params, updates)
-        if clip_sigmas is not None:
-            params = nn.clip(params, sigmas=clip_sigmas)
-        return (params, state), None
-
-    start = (params, tx.init(params))
-    (params, _), _ = jax.jit(lambda start, keys: jax.lax.scan(step, start, keys))(start, jax.random.split(key, steps))
-    return params
-
-
 def run(options: Options, console: Console | None = None) -> xr.Dataset:
     """Run the demo; return its study over `network`, `compensation`, `chip` and `time`."""
     console = console or Console()
@@ -111,24 +62,25 @@ def run(options: Options, console: Console | None = None) -> xr.Dataset:
 
     hardware = anajax.presets.standard_aimc()
     aware = hardware.replace(modifier=DeviceNoise(scale=_NOISE_SCALE))
-    apply, params, hardware, _ = nn.split(model(dataset, hardware, options.seed))
+    sizes = (x.shape[1], *_SIZES[dataset.name], dataset.classes)
+    apply, params, hardware, _ = nn.split(perceptron.network(sizes, hardware, options.seed))
     keys = jax.random.split(jax.random.key(options.seed), 3)
     digital = anajax.Hardware()
     networks = {}
     with console.status("training: digital"):
-        params = train(apply, params, digital, x, y, steps, keys[0])
+        params = perceptron.train(apply, params, digital, x, y, steps, keys[0])
         params = nn.init_input_ranges(apply, params, [x[:5000]])
     with console.status("training: plain, on"):
-        networks["plain"] = train(apply, params, digital, x, y, steps, keys[1])
+        networks["plain"] = perceptron.train(apply, params, digital, x, y, steps, keys[1])
         networks["plain"] = nn.init_input_ranges(apply, networks["plain"], [x[:5000]])
     with console.status("training: hardware-aware, on"):
-        networks["HWA"] = train(apply, params, aware, x, y, steps, keys[1], _CLIP_SIGMAS)
+        networks["HWA"] = perceptron.train(apply, params, aware, x, y, steps, keys[1], clip_sigmas=_CLIP_SIGMAS)
 
     accuracies = {n: float(chips.accuracy(apply(p, digital, x_test), y_test)) for n, p in networks.items()}
     studies = {}
-    for network, params in networks.items():
+    for name, params in networks.items():
         for compensation, h in (("global", hardware), ("none", hardware.replace(compensation=None))):
-            studies[network, compensation] = chips.evaluate(
+            studies[name, compensation] = chips.evaluate(
                 apply,
                 params,
                 h,
@@ -137,7 +89,7 @@ def run(options: Options, console: Console | None = None) -> xr.Dataset:
                 chips=n_chips,
                 times=list(TIMES.values()),
                 seed=options.seed,
-                progress=f"{network}, compensation {compensation}",
+                progress=f"{name}, compensation {compensation}",
             )
     threshold = round(accuracies["plain"] - 0.01, 3)
     study = _joined(studies, accuracies, threshold, options)

@@ -207,6 +207,7 @@ def test_spreads_with_the_errors_of_the_estimates_in_them_are_rejected(populatio
 _spread = cells.spread
 
 
+@pytest.mark.slow
 def test_population_with_hard_bounds_and_slopes(key):
     true = devices.LinearStep(
         dx=0.06, up_down=0.1, gamma_up=0.4, gamma_down=0.6, gamma_d2d=0.1, c2c=0.3, write_noise=0.3, **BOUNDS, **SPREADS
@@ -217,6 +218,7 @@ def test_population_with_hard_bounds_and_slopes(key):
     within(found, {n: getattr(true, n) for n in ("dx_d2d", "up_down_d2d", "gamma_d2d", "x_min_d2d", "x_max_d2d")})
 
 
+@pytest.mark.slow
 def test_population_whose_law_has_fields_that_all_cells_share(key):
     true = DEVICES["ExpStep"][0].replace(dx=0.08, dx_d2d=0.2, up_down_d2d=0.03)
     found = fit.population(devices.ExpStep(slope=0.5, offset=0), SHORT, measured(true, SHORT, key, 60))

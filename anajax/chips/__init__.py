@@ -3,6 +3,7 @@
 from anajax.chips.designs import Design as Design
 from anajax.chips.designs import grid as grid
 from anajax.chips.designs import latin_hypercube as latin_hypercube
+from anajax.chips.designs import one_at_a_time as one_at_a_time
 from anajax.chips.designs import points as points
 from anajax.chips.designs import random as random
 from anajax.chips.designs import sobol as sobol
@@ -18,7 +19,9 @@ from anajax.chips.results import compare as compare
 from anajax.chips.results import load as load
 from anajax.chips.results import save as save
 from anajax.chips.results import summarise as summarise
+from anajax.chips.running import Estimate as Estimate
 from anajax.chips.sensitivity import sensitivity as sensitivity
+from anajax.chips.sensitivity import thresholds as thresholds
 from anajax.chips.study import Study as Study
 from anajax.chips.study import evaluate as evaluate
 from anajax.chips.yields import Rare as Rare

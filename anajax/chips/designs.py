@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import qmc
 
 from anajax import _check
+from anajax._record import get
 
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -64,6 +65,35 @@ def points(fields: Mapping[str, Sequence[float]]) -> Design:
     if len(set(lengths.values())) != 1:
         raise ValueError(f"fields must have as many values each; got {lengths or 'none'}")
     return Design(tuple(values), np.stack(list(values.values()), axis=1))
+
+
+def one_at_a_time(hardware: Any, fields: Mapping[str, Sequence[float]]) -> Design:
+    """Return the hardware as it is, and then with each field alone at each of its values.
+
+    Args:
+      hardware: one `Hardware`, whose fields are the first point.
+      fields: dotted path -> values.
+
+    Example:
+      >>> import anajax
+      >>> from anajax import chips
+      >>> raised = {"output_noise.sigma": [0.1, 0.2], "weight_noise.sigma": [0.05]}
+      >>> chips.one_at_a_time(anajax.presets.standard_aimc(), raised).values.round(4).tolist()
+      [[0.04, 0.0175], [0.1, 0.0175], [0.2, 0.0175], [0.04, 0.05]]
+    """
+    values = {path: _values(path, v) for path, v in fields.items()}
+    if not values:
+        raise ValueError("fields must name at least one; got none")
+    at_rest = []
+    for path in values:
+        found = get(hardware, path)
+        if np.ndim(found) != 0 or not hasattr(found, "dtype"):
+            raise ValueError(f"{path!r} must be a number of the hardware, to be raised alone; it is {found!r}")
+        at_rest.append(float(found))
+    rows = [at_rest]
+    for k, column in enumerate(values.values()):
+        rows += [[*at_rest[:k], float(value), *at_rest[k + 1 :]] for value in column]
+    return Design(tuple(values), np.array(rows))
 
 
 def random(ranges: Ranges, n: int, *, seed: int = 0, log: bool = False) -> Design:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def summarise(study: xr.Dataset, threshold: float | None = None) -> xr.Dataset:
       95 % confidence interval of the mean), and `yield` (fraction of chips at or above the threshold), with the ends
       of its exact 95 % interval, `yield_low` and `yield_high`.
     """
-    values = _variable(study)
+    values = variable(study)
     n = values.sizes["chip"]
     result = {
         "mean": values.mean("chip"),
@@ -58,7 +59,7 @@ def compare(study: xr.Dataset, dim: str, baseline: float | int, confidence: floa
       A dataset over the study's dimensions without `chip`: `difference` (mean over the chips), `ci` (half width of its
       interval), and `better` (share of chips whose value is higher than at the baseline).
     """
-    values = _variable(study)
+    values = variable(study)
     if dim not in values.dims or dim == "chip":
         raise ValueError(f"dim must be one of {', '.join(str(d) for d in values.dims if d != 'chip')}; got {dim!r}")
     known = values[dim].values
@@ -76,7 +77,8 @@ def compare(study: xr.Dataset, dim: str, baseline: float | int, confidence: floa
     )
 
 
-def _variable(study: xr.Dataset) -> xr.DataArray:
+def variable(study: xr.Dataset) -> xr.DataArray:
+    """Return the one variable of a study."""
     if len(study.data_vars) != 1:
         raise ValueError(f"a study has one variable; got {', '.join(map(str, study.data_vars))}")
     (values,) = study.data_vars.values()
@@ -84,15 +86,29 @@ def _variable(study: xr.Dataset) -> xr.DataArray:
 
 
 def save(study: xr.Dataset, path: str | Path) -> Path:
-    """Write a study as NetCDF, whole or not at all; return its path."""
+    """Write a study, whole or not at all, in the place of an older one; return its path.
+
+    Args:
+      study: from `evaluate`.
+      path: of a Zarr folder, where it ends in `.zarr`; of a NetCDF file otherwise.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + f".part{os.getpid()}")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        study.to_netcdf(part, engine="h5netcdf")
+        if path.suffix == ".zarr":
+            study.to_zarr(part, mode="w", zarr_format=3, consolidated=False)
+            if path.exists():
+                load(path)  # a folder is replaced only if it is a study
+                os.replace(path, old := path.with_name(f"{path.name}.{os.getpid()}.old"))
+                os.replace(part, path)
+                shutil.rmtree(old)
+                return path
+        else:
+            study.to_netcdf(part, engine="h5netcdf")
         os.replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        _remove(part)
     return path
 
 
@@ -101,10 +117,17 @@ def load(path: str | Path) -> xr.Dataset:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no study at {path}")
+    zarr = path.suffix == ".zarr"
+    kind = "Zarr folder" if zarr else "NetCDF file"
+    options = {"engine": "zarr", "consolidated": False} if zarr else {"engine": "h5netcdf"}
     try:
-        study = xr.load_dataset(path, engine="h5netcdf")
+        study = xr.load_dataset(path, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(f"{path} is not a whole NetCDF file: {error}") from error
+        raise ValueError(f"{path} is not a whole {kind}: {error}") from error
     if study.attrs.get("title") != TITLE:
-        raise ValueError(f"{path} is a NetCDF file, but not a study of anajax: title {study.attrs.get('title')!r}")
+        raise ValueError(f"{path} is a {kind}, but not a study of anajax: title {study.attrs.get('title')!r}")
     return study
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +52,55 @@ def results(
     return found if jax.process_count() == 1 else _gathered(found, tasks, size)
 
 
+class Estimate(NamedTuple):
+    """What a study will take, from one chip of it.
+
+    Attributes:
+      chips: to be measured, at all points together.
+      memory: bytes of the compiled program, its arguments and the results, without those of Python and of compiling.
+      compiling: seconds, once.
+      running: seconds, if devices do not share their cores.
+    """
+
+    chips: int
+    memory: int
+    compiling: float
+    running: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.chips:,} chips in about {_span(self.running)}, after {_span(self.compiling)} of compiling;"
+            f" {self.memory / 1e6:,.0f} MB for the program and its results"
+        )
+
+
+def estimate(study: Study, devices: int | Sequence[Any] | None) -> Estimate:
+    """Compile the program for one chip, and time it."""
+    x, y = jax.tree.map(jnp.asarray, (study.x, study.y))
+    times = jnp.asarray(study.times, jnp.result_type(float))
+    args = (study.params, study.at(0), x, y, times, jax.random.key(study.seed), study.rest, jnp.zeros(1, jnp.uint32))
+    start = time.perf_counter()
+    one = measured.lower(study.apply, study.metric, *args).compile()
+    compiling = time.perf_counter() - start
+    jax.block_until_ready(one(*args))  # what is done but once is not counted
+    start = time.perf_counter()
+    jax.block_until_ready(one(*args))
+    each = time.perf_counter() - start
+    sizes = one.memory_analysis()
+    program_size = sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.generated_code_size_in_bytes
+    chips = len(study.design) * study.chips
+    workers = mesh_of(devices).size
+    results_size = chips * len(study.times) * times.dtype.itemsize
+    return Estimate(chips, workers * program_size + results_size, compiling, chips * each / workers)
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
 def program(study: Study, mesh: Mesh) -> Any:
     """Return `run(hardware, indices)`, the chips of the indices spread over the mesh."""
     x, y = jax.tree.map(jnp.asarray, (study.x, study.y))
@@ -80,13 +130,13 @@ def measured(apply, metric, params, hardware, x, y, times, seed, rest, index):
         chip = apply.program(made, params, hardware)
 
         def at(part: tuple[Array, Array]) -> Array:
-            k, time = part
+            k, seconds = part
             outputs = apply(
                 params,
                 hardware,
                 x,
                 key=jax.random.fold_in(read, k),
-                time=time,
+                time=seconds,
                 chip=chip,
                 rest=rest,
                 train=False,
@@ -152,7 +202,11 @@ def _shown(tasks: list, found: np.ndarray, size: int, progress: bool | str) -> I
     with Progress(*columns, TextColumn("{task.fields[rate]}")) as bars:
         label = progress if isinstance(progress, str) else "chips"
         bar = bars.add_task(label, total=sum(min(size, found.shape[1] - first) for _, first in tasks), rate="")
+        start, done, total = time.perf_counter(), 0, 0.0
         for k, first in tasks:
             yield k, first
             part = found[k, first : first + size]
-            bars.update(bar, advance=len(part), rate=f"now {np.mean(part):.4f}")
+            done += part.size
+            total += float(part.sum())
+            rate = done / found.shape[2] / (time.perf_counter() - start)
+            bars.update(bar, advance=len(part), rate=f"{rate:.3g} chips/s, mean so far {total / done:.4f}")

@@ -1,4 +1,4 @@
-"""Sensitivity: what a chip's quality depends on, by one backward pass for all fields of the hardware."""
+"""Sensitivity: what a chip's quality depends on, by one backward pass or by raising one field at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import xarray as xr
 from jax import Array
 from scipy import stats
 
-from anajax.chips.results import TITLE
+from anajax.chips.results import TITLE, variable
 
 
 def sensitivity(
@@ -69,3 +69,63 @@ def sensitivity(
         coords={"field": np.array(names)[order]},
         attrs=attrs,
     )
+
+
+def thresholds(study: xr.Dataset, drop: float = 0.01, *, chance: float = 0.0, confidence: float = 0.95) -> xr.Dataset:
+    """Return how far each field can be raised alone before chips lose a share of what they can do.
+
+    The drop of a point is (A_0 - A) / (A_0 - chance), for the mean A over the chips and the first point's A_0. It is
+    read between the values of a field by a straight line, in logarithms where all values are above zero. As all points
+    see the same chips, its interval is that of paired differences (Rasch et al., Nat. Commun. 14:5282, 2023, take a
+    drop of 1 %).
+
+    Args:
+      study: of a design by `one_at_a_time`, at one time.
+      drop: share of the first point's value above chance.
+      chance: value of a chip that knows nothing, such as 0.1 for ten classes.
+      confidence: of the interval, by Student's t.
+
+    Returns:
+      A dataset over `field`, the one that bears least first: `start` (the field's first value), `threshold`, `low` and
+      `high` (where the ends of the drop's interval cross; `nan` where they do not within the values), `factor`
+      (threshold / start) and `largest` (the largest drop that was seen).
+    """
+    values = variable(study)
+    if "point" not in values.dims or values.sizes.get("time", 1) != 1:
+        raise ValueError(f"study must be of a design by one_at_a_time, at one time; got {dict(values.sizes)}")
+    if not 0 < drop < 1:
+        raise ValueError(f"drop must be between 0 and 1; got {drop}")
+    seen = values.squeeze("time", drop=True).transpose("point", "chip").values.astype(float)
+    best, n = seen[0].mean() - chance, seen.shape[1]
+    if best <= 0:
+        raise ValueError(f"chance must be below the value of the first point, {seen[0].mean():.4g}; got {chance}")
+    lost = (seen[0] - seen) / best
+    width = stats.t.ppf((1 + confidence) / 2, n - 1) / np.sqrt(n) * lost.std(axis=1, ddof=1) if n > 1 else np.inf
+    mean, fields = lost.mean(axis=1), [str(c) for c, v in study.coords.items() if v.dims == ("point",) and c != "point"]
+    rows = []
+    for field in fields:
+        at = study[field].values
+        own = np.flatnonzero(at != at[0])
+        own = np.concatenate([[0], own[np.argsort(np.abs(at[own] - at[0]), kind="stable")]])
+        crossed = [_crossing(at[own], curve[own], drop) for curve in (mean, mean + width, mean - width)]
+        rows.append((at[0], *crossed, crossed[0] / at[0] if at[0] else np.nan, mean[own].max()))
+    order = np.argsort([abs(np.log(row[4])) if row[4] > 0 else np.inf for row in rows], kind="stable")
+    columns = dict(
+        zip(("start", "threshold", "low", "high", "factor", "largest"), np.array(rows)[order].T, strict=True)
+    )
+    attrs = {"title": TITLE, "drop": drop, "chance": chance, "confidence": confidence, "chips": n}
+    return xr.Dataset({k: ("field", v) for k, v in columns.items()}, {"field": np.array(fields)[order]}, attrs)
+
+
+def _crossing(at: np.ndarray, curve: np.ndarray, level: float) -> float:
+    """Return where a curve first reaches a level."""
+    above = np.flatnonzero(curve >= level)
+    if not above.size:
+        return np.nan
+    k = above[0]
+    if k == 0:
+        return float(at[0])
+    share = (level - curve[k - 1]) / (curve[k] - curve[k - 1])
+    if (at > 0).all():
+        return float(at[k - 1] * (at[k] / at[k - 1]) ** share)
+    return float(at[k - 1] + share * (at[k] - at[k - 1]))

@@ -139,6 +139,14 @@ class Study:
         values = running.results(self, folder=folder, chunk=chunk, devices=devices, progress=progress)
         return self._dataset(values)
 
+    def estimate(self, *, devices: int | Sequence[Any] | None = None) -> running.Estimate:
+        """Return the memory and time that `run` will take, from one chip at the first point.
+
+        Args:
+          devices: see `run`.
+        """
+        return running.estimate(self, devices)
+
     def _dataset(self, values: np.ndarray) -> xr.Dataset:
         design, n, times = self.design, self.chips, np.asarray(self.times, float)
         coords: dict[str, Any] = {"chip": np.arange(n), "time": ("time", times, {"units": "s"})}

@@ -10,6 +10,8 @@ from anajax.nn.analog import Linear as Linear
 from anajax.nn.analog import OutputScale as OutputScale
 from anajax.nn.analog import Spec as Spec
 from anajax.nn.calibration import calibrate_adc as calibrate_adc
+from anajax.nn.checkpoints import load as load
+from anajax.nn.checkpoints import save as save
 from anajax.nn.learning import by_example as by_example
 from anajax.nn.learning import in_situ as in_situ
 from anajax.nn.model import Apply as Apply

@@ -14,7 +14,7 @@ from jax import Array
 from anajax import _check
 from anajax._random import fold_read
 from anajax.arrays import Crossbar, Hardware
-from anajax.devices import Residual
+from anajax.devices import Device, Residual
 from anajax.nn.analog import Conductance
 
 
@@ -39,12 +39,17 @@ def checked_params(params: Any, name: str) -> Any:
     return params
 
 
+def is_hidden(device: Device) -> bool:
+    """Return whether the fastest cells of a weight are known to have no share in it."""
+    # by NumPy: under jit, jnp would make a tracer even of a number that is known
+    return isinstance(device, Residual) and _check.is_concrete(device.gamma) and not np.any(np.asarray(device.gamma))
+
+
 def seen_by_pulses(hardware: Hardware | dict[str, Hardware], params: Any, optimiser: str) -> None:
     """Raise where the cells that pulses reach have no share in the weights: no rate would move these."""
     for name, _ in flat(params)[0]:
         device = by_name(hardware, name).device
-        hidden = isinstance(device, Residual) and _check.is_concrete(device.gamma) and not np.any(device.gamma)
-        if hidden:
+        if is_hidden(device):
             raise ValueError(
                 f"{optimiser} pulses cells that are part of the weight, and those of layer {name!r} are hidden:"
                 " Residual.gamma must be greater than 0; got 0. Optimisers that transfer, such as tiki_taka_v2, take it"

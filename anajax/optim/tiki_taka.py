@@ -6,16 +6,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
 
-from anajax import _check, arrays
+from anajax import arrays
 from anajax._random import fold_read
 from anajax.arrays import Crossbar, Hardware, Memory, Transfer
 from anajax.devices import Residual
 from anajax.nn.analog import over_groups
-from anajax.optim.crossbars import by_crossbar, by_name, checked_params, flat, key_of
+from anajax.optim.crossbars import by_crossbar, by_name, checked_params, flat, is_hidden, key_of
 
 
 class TransferState(NamedTuple):
@@ -262,8 +261,7 @@ def residual_learning(
       key: random key.
     """
     for spec in hardware.values() if isinstance(hardware, dict) else [hardware]:
-        device = spec.device
-        if isinstance(device, Residual) and _check.is_concrete(device.gamma) and not np.any(device.gamma):
+        if is_hidden(spec.device):
             raise ValueError("residual_learning needs Residual cells with gamma greater than 0; got 0")
     stages = _stages(hardware)
     if isinstance(every, int):

@@ -51,9 +51,9 @@ def test_order_cuts_the_loss(key):
 @pytest.mark.parametrize("mapping", [arrays.Differential(), arrays.Offset(scale_by="array")])
 def test_compensated_weights_compute_as_the_wanted_ones(resistance, mapping, key):
     """At 20 ohm more than a third of the weights is lost before."""
-    hw = hardware(resistance, mapping=mapping, array_shape=(32, 16))
-    w = jax.random.normal(key, (48, 16))
-    x = jax.random.normal(jax.random.fold_in(key, 1), (8, 48))
+    hw = hardware(resistance, mapping=mapping, array_shape=(16, 8))
+    w = jax.random.normal(key, (24, 8))
+    x = jax.random.normal(jax.random.fold_in(key, 1), (8, 24))
     programmed, error = arrays.compensate(hw, w)
     y = arrays.aware_mvm(None, None, hw, programmed, x)
     assert error < 1e-4

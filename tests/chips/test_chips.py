@@ -120,11 +120,14 @@ def test_summary_of_known_values():
     assert float(s["yield"]) == pytest.approx(51 / 101)
 
 
-def test_study_round_trip(job, tmp_path):
+@pytest.mark.parametrize("name", ["study.nc", "study.zarr"])
+def test_study_round_trip(job, tmp_path, name):
     _, apply, params, hw, x, y = job
     study = chips.evaluate(apply, params, hw, x, y, chips=2, times=[DAY])
-    path = chips.save(study, tmp_path / "deep" / "study.nc")
-    assert [p.name for p in path.parent.iterdir()] == ["study.nc"]  # no half-written file stays
+    path = tmp_path / "deep" / name
+    for _ in range(2):  # the second in the place of the first
+        assert chips.save(study, path) == path
+        assert [p.name for p in path.parent.iterdir()] == [name]  # nothing half-written stays
     back = chips.load(path)
     xr.testing.assert_identical(back, study)
     assert "PCM" in back.attrs["hardware"]
@@ -143,6 +146,15 @@ def test_broken_results_files_are_named(tmp_path):
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ValueError, match=r"other.nc is not a whole NetCDF file"):
         chips.load(path)
+
+
+def test_a_folder_that_is_no_study_is_not_replaced(tmp_path):
+    folder = tmp_path / "precious.zarr"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years")
+    with pytest.raises(ValueError, match=r"precious\.zarr is not a whole Zarr folder"):
+        chips.save(xr.Dataset({"a": 1.0}), folder)
+    assert [p.name for p in tmp_path.rglob("*")] == ["precious.zarr", "thesis.txt"]
 
 
 def test_impossible_studies_are_refused(job):

@@ -142,3 +142,54 @@ def test_intervals_of_slopes_are_those_of_a_mean():
     np.testing.assert_allclose(found["elasticity"][0], 6.0)
     with pytest.raises(ValueError, match="chips must be at least 2, for an interval; got 1"):
         chips.sensitivity(lambda h, i: h["a"], {"a": jnp.asarray(2.0)}, chips=1)
+
+
+# -- one field at a time -----------------------------------------------------------------------------------------------
+
+
+def raised(curves, chips_n=2000, spread=0.02):
+    """Return a study of fields whose mean accuracy is `1 - curve(value)`, on chips that differ alike everywhere."""
+    start = {name: values[0] for name, (values, _) in curves.items()}
+    points = [start] + [start | {n: v} for n, (values, _) in curves.items() for v in values[1:]]
+    chip = spread * np.random.default_rng(0).normal(size=chips_n)
+    own = 0.001 * np.random.default_rng(1).normal(size=(len(points), chips_n))
+    own -= own.mean(axis=1, keepdims=True)
+    lost = np.array([sum(curves[n][1](v) for n, v in p.items()) for p in points])
+    accuracy = 1 - lost[:, None] + chip - chip.mean() + own
+    coords = {n: ("point", [p[n] for p in points]) for n in curves} | {"time": [0.0]}
+    return xr.Dataset({"accuracy": (("point", "chip", "time"), accuracy[:, :, None])}, coords=coords)
+
+
+def test_thresholds_are_where_the_mean_drops():
+    curves = {
+        "strong": (np.array([1.0, 2.0, 4.0, 8.0]), lambda v: 0.018 * np.log2(v)),  # straight in the logarithm
+        "from nothing": (np.array([0.0, 0.5, 1.0]), lambda v: 0.036 * v),
+        "mild": (np.array([1.0, 2.0]), lambda v: 0.001 * (v - 1)),
+        "falling": (np.array([8.0, 7.0, 6.0]), lambda v: 0.0091 * (8 - v)),
+    }
+    found = chips.thresholds(raised(curves), 0.02, chance=0.1).sel(field=list(curves))
+    # a drop of 2 % of 0.9 is one of 0.018
+    np.testing.assert_allclose(found["threshold"], [2.0, 0.5, np.nan, 7 * (6 / 7) ** (89 / 91)], rtol=1e-6)
+    np.testing.assert_allclose(found["factor"], [2.0, np.nan, np.nan, 0.7525], rtol=1e-3)
+    np.testing.assert_allclose(found["largest"], [0.06, 0.04, 0.001 / 0.9, 0.0182 / 0.9], rtol=1e-6)
+    for name in ("strong", "from nothing", "falling"):
+        one = found.sel(field=name)
+        # paired: the chips' own spread of 0.02 would make the intervals ten times as wide
+        assert 0 < abs(float(one["high"] - one["low"])) < 0.02 * float(one["threshold"])
+    order = chips.thresholds(raised(curves), 0.02, chance=0.1)["field"].values.tolist()
+    assert order[:2] == ["falling", "strong"]
+
+
+def test_one_at_a_time_is_a_study_and_wrong_ones_are_refused():
+    hw = anajax.presets.standard_aimc()
+    study = raised({"a": (np.array([1.0, 2.0]), lambda v: 0.01 * v)}, 3)
+    with pytest.raises(ValueError, match="drop must be between 0 and 1; got 0"):
+        chips.thresholds(study, 0.0)
+    with pytest.raises(ValueError, match=r"chance must be below the value of the first point, 0\.99; got 1"):
+        chips.thresholds(study, chance=1.0)
+    with pytest.raises(ValueError, match="study must be of a design by one_at_a_time"):
+        chips.thresholds(study.isel(point=0))
+    with pytest.raises(ValueError, match="'adc' must be a number of the hardware"):
+        chips.one_at_a_time(hw, {"adc": [1.0]})
+    with pytest.raises(ValueError, match="fields must name at least one"):
+        chips.one_at_a_time(hw, {})

@@ -51,7 +51,9 @@ DEVICES = {
     "pcm_3t1c": presets.pcm_3t1c,
 }
 # one of each law; the others take minutes together
-PULSED = {"rram_es", "ecram", "rram_array_om", "pcm_set", "fefet", "pcm_3t1c"}
+FAST = {"ideal", "pcm", "hermes_two_devices", "rram_wan", "rram_cmo", "rram_lognormal"} | {
+    *("rram_es", "ecram", "rram_array_om", "pcm_set", "fefet")
+}
 
 
 def test_every_preset_is_in_the_table():
@@ -61,9 +63,7 @@ def test_every_preset_is_in_the_table():
 
 def cases():
     for name, check in itertools.product(DEVICES, device_checks):
-        pulsed = list(DEVICES).index(name) >= list(DEVICES).index("rram_es")
-        slow = pulsed and name not in PULSED
-        yield pytest.param(name, check, marks=[pytest.mark.slow] if slow else [])
+        yield pytest.param(name, check, marks=[] if name in FAST else [pytest.mark.slow])
 
 
 @pytest.mark.parametrize(("name", "check"), list(cases()))

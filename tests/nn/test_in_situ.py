@@ -219,7 +219,8 @@ class Recurrent(nnx.Module):
         return y
 
 
-@pytest.mark.parametrize("order", [pytest.param("aggregate", marks=pytest.mark.slow), "sequential"])
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["aggregate", "sequential"])
 def test_every_step_of_a_recurrent_layer_is_a_vector(order, key):
     hw = hardware(EVEN.replace(dx=1e-5), pulses=PulseTrain(kind="deterministic", length=10_000)).replace(
         mapping=Offset(fill=0.5)

@@ -192,6 +192,7 @@ def test_models_and_chips_transform(key, hardware):
     apply, params, hw, _ = nn.split(model)
     x = jax.random.normal(key, (4, 6))
 
+    @jax.jit
     def loss(hw, i):
         chip = chips.one(5, i, model)
         return jnp.sum(apply(params, hw, x, key=jax.random.fold_in(key, i), chip=chip, time=DAY) ** 2)
@@ -199,9 +200,10 @@ def test_models_and_chips_transform(key, hardware):
     index = jnp.arange(3)
     loop = [loss(hw, i) for i in range(3)]
     np.testing.assert_allclose(jax.vmap(loss, in_axes=(None, 0))(hw, index), loop, rtol=1e-5)
-    grads = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)))(hw, index)
+    gradient = jax.jit(jax.grad(loss))
+    grads = jax.jit(jax.vmap(gradient, in_axes=(None, 0)))(hw, index)
     for i in range(3):
-        one = jax.grad(loss)(hw, i)
+        one = gradient(hw, i)
         for a, b, field in zip(*map(jax.tree.leaves, (grads, one, hw)), strict=True):
             # relative to what a relative change of the field does to the loss: fields are in SI units
             np.testing.assert_allclose(a[i] * field, b * field, rtol=1e-3, atol=1e-5 * float(loop[i]))

@@ -83,7 +83,8 @@ def plain(hw, key):
     return optim.analog_sgd(hw, 0.1, key=key)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "agad" else pytest.mark.slow) for n in RULES])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RULES)
 def test_devices_on_which_descent_fails_are_trained(name, key):
     """On devices of 20 states descent is left with errors nearly as large as the weights, these with half of them."""
     found = spread(key, hardware(None if name == "agad" else SHIFTED), rule(name))

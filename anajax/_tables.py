@@ -1,0 +1,70 @@
+"""Records from the tables of a TOML file, by the names that they have in Python. Nothing of a file is executed."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from anajax import arrays, devices, presets
+from anajax._record import Record
+
+
+def build(table: Any, where: str, start: Any = None) -> Any:
+    """Return the record that a table describes.
+
+    Args:
+      table: `{type = "ADC", bits = 6}` is a record of `anajax.arrays` or `anajax.devices`, and `{preset = "pcm"}` what
+        that function of `anajax.presets` or `anajax.devices.presets` makes of its `arguments`; other keys are fields.
+        Without both, what is at `start` with these fields. A table in a table is a part; `false` is `None`.
+      where: name of the table, for errors.
+      start: record to replace fields of.
+    """
+    if not isinstance(table, Mapping):
+        raise ValueError(f"{where} must be a table; got {table!r}")
+    fields = dict(table)
+    kind, preset, arguments = (fields.pop(name, None) for name in ("type", "preset", "arguments"))
+    if kind is not None and preset is not None:
+        raise ValueError(f"{where} must have a type or a preset; got both")
+    if arguments is not None and preset is None:
+        raise ValueError(f"{where} has arguments, which only a preset takes")
+    try:
+        if kind is not None:
+            return _named(_types(), kind, f"{where}.type")(**{n: _value(v, f"{where}.{n}") for n, v in fields.items()})
+        if preset is not None:
+            given = {n: _value(v, f"{where}.arguments.{n}") for n, v in (arguments or {}).items()}
+            start = _named(_presets(), preset, f"{where}.preset")(**given)
+        if start is None:
+            raise ValueError(f"{where} must have a type or a preset, as there is none to change the fields of")
+        return start.replace(**{n: _value(v, f"{where}.{n}", getattr(start, n, None)) for n, v in fields.items()})
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _value(value: Any, where: str, now: Any = None) -> Any:
+    if isinstance(value, Mapping):
+        return build(value, where, now)
+    if isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
+        return tuple(build(v, f"{where}[{k}]") for k, v in enumerate(value))
+    if isinstance(value, list) and now is not None and isinstance(now, tuple):
+        return tuple(value)
+    return None if value is False and not isinstance(now, bool) else value
+
+
+def _named(known: Mapping[str, Any], name: Any, where: str) -> Any:
+    if name not in known:
+        close = difflib.get_close_matches(str(name), known, n=3)
+        hint = f"did you mean {', '.join(close)}?" if close else f"it may be {', '.join(sorted(known))}"
+        raise ValueError(f"{where} is {name!r}, which there is not; {hint}")
+    return known[name]
+
+
+def _types() -> dict[str, type[Record]]:
+    every = {**vars(arrays), **vars(devices)}
+    return {n: c for n, c in every.items() if inspect.isclass(c) and issubclass(c, Record) and c is not Record}
+
+
+def _presets() -> dict[str, Any]:
+    every = {**vars(devices.presets), **vars(presets)}
+    return {n: f for n, f in every.items() if inspect.isfunction(f) and not n.startswith("_")}
