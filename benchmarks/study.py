@@ -9,6 +9,7 @@ same images, timed in turns with a chunk of chips; the whole study follows.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import resource
 import time
 
@@ -22,6 +23,25 @@ from timing import compare
 import anajax
 from anajax import chips, nn
 from anajax.chips import running
+
+
+def agreement(study: chips.Study, devices: int) -> None:
+    """Print how much outputs differ between one device and several, whole and in parts."""
+    whole = dataclasses.replace(study, metric=lambda outputs, y: outputs, chips=64)
+    one, many = (running.program(whole, running.mesh_of(n)) for n in (1, devices))
+    index = jnp.arange(64, dtype=jnp.uint32)
+    wanted = np.asarray(one(whole.hardware, index))
+    ways = {f"{devices} devices": np.asarray(many(whole.hardware, index))}
+    for size in (1, 7):
+        parts = [one(whole.hardware, index[k : k + size]) for k in range(0, 64, size)]
+        ways[f"chunks of {size}"] = np.concatenate(parts)
+    for name, found in ways.items():
+        bits, furthest = np.mean(found == wanted), np.max(np.abs(found - wanted)) / np.abs(wanted).max()
+        changed = int(np.sum(found.argmax(-1) != wanted.argmax(-1)))
+        print(
+            f"  {name:24s}{bits:8.4f} of outputs the same to the bit, others within {furthest:.1e} of the largest;"
+            f" {changed} of {wanted[..., 0].size:,} predictions differ"
+        )
 
 
 def main() -> None:
@@ -46,6 +66,8 @@ def main() -> None:
     print(f"{args.images:,} images, {args.devices} devices  ({jax.devices()[0].device_kind})")
     print(f"  plain matrix products   {1e3 * best['plain']:8.2f} ms")
     print(f"  one chip of a chunk     {1e3 * each:8.2f} ms   share of the plain products {best['plain'] / each:.3f}")
+    if args.devices > 1:
+        agreement(study, args.devices)
     if args.chips:
         start = time.perf_counter()
         found = study.run(chunk=200)

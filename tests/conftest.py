@@ -2,7 +2,7 @@ import os
 
 os.environ.setdefault("NPROC", "16")  # independent LAPACK calls deadlock in a pool of two threads
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# Most programs of the tests run once: compiling is their cost. The slow tests run as users' programs do (.ci/run).
+# Most programs of the tests run once: compiling is their cost (.ci/run has those that compute).
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 

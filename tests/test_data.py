@@ -100,7 +100,7 @@ def test_digits_for_testing_and_training_are_disjoint_and_complete():
     ("name", "mean", "deviation", "counts"),
     [
         ("mnist", 0.1307, 0.3081, [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]),
-        ("fashion_mnist", 0.2860, 0.3530, [6000] * 10),
+        pytest.param("fashion_mnist", 0.2860, 0.3530, [6000] * 10, marks=pytest.mark.slow),
     ],
 )
 def test_prepared_images_are_those_which_tfds_decodes(name, mean, deviation, counts, capfd):

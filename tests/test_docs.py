@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import pytest
 
 import anajax.devices.presets
@@ -49,20 +48,12 @@ def public_names():
 
 
 #: pages whose code runs in the default suite; that of others is slow
-AT_ONCE = ("README", "index", "quickstart", "concepts", "coming_from_aihwkit", "rram_sb")
+AT_ONCE = ("README", "index", "quickstart", "rram_sb")
 
 
 def blocks(page):
     """Return `(language, code)` of every python and pycon block of a Markdown page."""
     return re.findall(r"^```(python|pycon)\n(.*?)^```$", page.read_text(), re.M | re.S)
-
-
-@pytest.fixture
-def quick_compilation():
-    """Compile without optimisation: what the pages run takes an instant, its compilation most of a minute."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def test_the_list_of_public_names_is_not_empty():
@@ -112,7 +103,6 @@ def test_every_device_preset_has_a_page():
         if p.exists() and blocks(p)
     ],
 )
-@pytest.mark.usefixtures("quick_compilation")
 def test_code_of_page_runs(page, tmp_path, monkeypatch):
     """Run the blocks of one page in order: ```python is executed, ```pycon must print what it shows."""
     monkeypatch.chdir(tmp_path)

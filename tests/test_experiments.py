@@ -16,18 +16,18 @@ SMALL = {
     "memristor_loops.py": ["--quick"],
     "memristor_solvers.py": ["--quick"],
     "wires.py": ["--quick"],
-    "in_situ_mnist.py": ["--epochs", "1"],
-    "unit_cell.py": ["--epochs", "1", "--every", "500"],
-    "weight_programming.py": ["--quick"],
-    "error_floor.py": ["--quick"],
     "update_orders.py": ["--quick"],
     "best_steps.py": ["--quick"],
+    "sensitivity.py": ["--chips", "2", "--epochs", "2", "--images", "20"],
+    "design_by_gradient.py": ["--steps", "4", "--epochs", "2", "--judges", "4"],
 }
 AT_ONCE = ("mvm_error.py", "ageing_chips.py")  # the others are slow
+# tests of their results run these
+AT_LENGTH = ("in_situ_mnist.py", "unit_cell.py", "weight_programming.py", "error_floor.py")
 
 
 def test_every_experiment_has_a_small_size():
-    assert {p.name for p in EXPERIMENTS.glob("[!_]*.py")} == set(SMALL)
+    assert {p.name for p in EXPERIMENTS.glob("[!_]*.py")} == {*SMALL, *AT_LENGTH}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in AT_ONCE else pytest.mark.slow) for n in SMALL])
@@ -46,6 +46,7 @@ def results(name, arguments, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(EXPERIMENTS)
     monkeypatch.setattr(sys, "argv", [name, *arguments, "--out", str(picture)])
     runpy.run_path(str(EXPERIMENTS / name), run_name="__main__")
+    assert picture.read_bytes().startswith(b"\x89PNG")
     return json.loads(picture.with_suffix(".json").read_text())
 
 

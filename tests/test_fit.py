@@ -196,6 +196,7 @@ def test_population_gives_means_and_spreads_back(population):
     assert found.residual.shape == x.shape
 
 
+@pytest.mark.slow
 def test_spreads_with_the_errors_of_the_estimates_in_them_are_rejected(population, monkeypatch):
     true, x = population
     monkeypatch.setattr(cells, "spread", lambda s, e, good=None: _spread(s, 0 * e, good))
@@ -228,6 +229,7 @@ def test_population_whose_law_has_fields_that_all_cells_share(key):
     within(found, {n: getattr(true, n) for n in names})
 
 
+@pytest.mark.slow
 def test_cells_that_are_alike_have_no_spread_to_speak_of(key):
     true = devices.SoftBounds(dx=0.08, **NOISE, **BOUNDS)
     x = np.asarray(measured(true, SHORT, key, 40))

@@ -324,7 +324,7 @@ def test_first_order_is_the_slope_at_no_resistance():
     np.testing.assert_allclose(error(1.0) / error(0.1), 100, rtol=0.02)
 
 
-@pytest.mark.parametrize("law", ["ohmic", "sinh"])
+@pytest.mark.parametrize("law", [pytest.param("ohmic", marks=pytest.mark.slow), "sinh"])
 def test_vmap_over_chips_is_the_loop(law, key):
     wires = Wires(word_line=5.0, bit_line=5.0)
     g = jnp.exp(jax.random.normal(key, (1000, 6, 5))) * 1e-5

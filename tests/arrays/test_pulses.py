@@ -204,6 +204,7 @@ def test_constant_steps_descend_the_gradient(order, key):
     np.testing.assert_allclose(pulses.mean(axis=0), 10 * np.abs(x).T @ np.abs(d), rtol=0.05)
 
 
+@pytest.mark.slow
 def test_both_orders_have_the_same_mean_and_variance_where_cells_hardly_move(key):
     """Of many examples: of few, ups may be surer than downs, which the sums do not tell apart."""
     x, d = examples(key, n=40)

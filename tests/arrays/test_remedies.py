@@ -48,7 +48,9 @@ def test_order_cuts_the_loss(key):
 
 
 @pytest.mark.parametrize("resistance", [1.0, 20.0])
-@pytest.mark.parametrize("mapping", [arrays.Differential(), arrays.Offset(scale_by="array")])
+@pytest.mark.parametrize(
+    "mapping", [arrays.Differential(), pytest.param(arrays.Offset(scale_by="array"), marks=pytest.mark.slow)]
+)
 def test_compensated_weights_compute_as_the_wanted_ones(resistance, mapping, key):
     """At 20 ohm more than a third of the weights is lost before."""
     hw = hardware(resistance, mapping=mapping, array_shape=(16, 8))

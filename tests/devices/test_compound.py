@@ -213,6 +213,7 @@ def trained(key, mismatch, invert, transfers=4, n=4000):
     return float(jnp.std(cell.conductance(cells))) / uS
 
 
+@pytest.mark.slow
 def test_polarity_inversion_cancels_mismatch(key):
     plain, inverted, ideal = trained(key, 0.3, False), trained(key, 0.3, True), trained(key, 0.0, True)
     assert plain > 3 * inverted

@@ -93,7 +93,6 @@ def test_jart_voltages_add_up_and_contact_carries_the_current(x64):
     assert float(jnp.where(seen, jnp.abs(mismatch(N[:, 0], at.schottky)), 0.0).max()) < 1e-9
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_jart_current_is_continuous_away_from_the_jump(x64):
     circuit = jax.jit(JART().circuit)
     for N in (0.008, 0.1, 1.0, 20.0):
@@ -116,7 +115,6 @@ def test_jart_derivatives_are_those_of_the_implicit_solution():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compilation")
 def test_jart_sets_and_resets():
     model = JART()
     set_ = pulse_response(model, -1.2, 1e-6, 1, v_read=-0.2)

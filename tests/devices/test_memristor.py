@@ -51,7 +51,6 @@ def charge_and_flux(model):
     close(trace.current, 1.2 * np.sin(2 * np.pi * times) / R, rtol=1e-4, atol=1e-10)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_linear_ion_drift_is_a_function_of_flux(x64):
     charge_and_flux(LinearIonDrift())
     with pytest.raises(AssertionError):
@@ -68,7 +67,6 @@ def constant_voltage(model):
     close(trace.voltage, 0.2)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_vteam_moves_linearly_to_its_rail(x64):
     constant_voltage(VTEAM())
     with pytest.raises(AssertionError):
@@ -77,7 +75,6 @@ def test_vteam_moves_linearly_to_its_rail(x64):
         constant_voltage(VTEAM(d=3.1e-9))
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_a_cell_leaves_its_rail(x64):
     """213 times the range in one direction, and the way back starts on the rail."""
     drive = Sampled(times=[0, 1e-12, 1e-9, 1.001e-9, 2e-9], volts=[0, -1.0, -1.0, 0.2, 0.2])
@@ -87,7 +84,6 @@ def test_a_cell_leaves_its_rail(x64):
     close(x, [2e-9, 0, 0, np.minimum(ramp + 9 * 0.499e-9, 3e-9), 3e-9], rtol=1e-5, atol=1e-17)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_yakopcic_saturates_exponentially(x64):
     model = Yakopcic(alpha_p=0.0)
     g = 4000 * (math.exp(0.5) - math.exp(0.16))
@@ -96,7 +92,6 @@ def test_yakopcic_saturates_exponentially(x64):
     close(trace.state, 1 - 0.7 * np.exp(-g * times / 0.7), rtol=1e-6)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_messaris_has_a_closed_form(x64):
     times = np.array([0.0, 1e-6, 1e-5, 1e-3])
     trace = simulate(Messaris(), constant(1.0, 1e-3), times, 5e3)
@@ -239,7 +234,6 @@ def test_rates_ten_thousand_times_as_fast(name, x64):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compilation")
 def test_other_solvers_agree():
     drive, times = Sine(amplitude=0.3, frequency=100.0, cycles=1), np.linspace(0, 0.01, 6)
     ours = simulate(Yakopcic(), drive, times).state
@@ -248,7 +242,6 @@ def test_other_solvers_agree():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compilation")
 def test_single_precision_is_close(x64):
     for make in (VTEAM, StanfordPKU):
 
@@ -265,7 +258,6 @@ def test_single_precision_is_close(x64):
 # --- arrays of cells and transformations -----------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_cells_take_the_shape_of_fields_and_state(x64):
     drive, times = Sine(amplitude=1.0, frequency=2e7, cycles=1), np.linspace(0, 5e-8, 7)
     model = VTEAM(v_off=jnp.array([[0.02], [0.1]]), k_off=jnp.array([5e-4, 1e-3, 2e-3]))
@@ -281,7 +273,6 @@ def test_cells_take_the_shape_of_fields_and_state(x64):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compilation")
 def test_vmap_and_jit_change_nothing(key, x64):
     drive, times = Triangle(amplitude=0.4, period=1e-3, cycles=1), np.linspace(0, 1e-3, 5)
     models = Yakopcic(A_p=spread(key, 4000.0, 5))
@@ -293,7 +284,6 @@ def test_vmap_and_jit_change_nothing(key, x64):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compilation")
 def test_sweep_of_a_drive(x64):
     def end(amplitude):
         drive = Pulses(amplitude=amplitude, width=1e-4, period=2e-4, count=2)
@@ -318,7 +308,6 @@ def test_ten_thousand_cells():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compilation")
 def test_pulse_response_is_that_of_a_train(x64):
     model = Yakopcic(A_p=jnp.array([400.0, 800.0]))
     after = pulse_response(model, 0.4, 1e-4, 4, v_read=0.05, rest=5e-5)
@@ -423,7 +412,6 @@ def test_base_classes_say_what_is_missing():
         Drive().corners()
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_a_solve_that_fails_is_an_error_or_nan():
     drive, times = Sine(amplitude=0.5, frequency=1e3, cycles=1), np.linspace(0, 1e-3, 4)
     models = Yakopcic(A_p=jnp.array([4000.0, np.inf]))
@@ -442,7 +430,6 @@ def test_importing_memristors_imports_no_solver():
 
 
 @pytest.mark.parametrize("make", MODELS)
-@pytest.mark.usefixtures("quick_compilation")
 def test_no_current_without_voltage_and_finite_derivatives_there(make, x64):
     model = make()
     low, high = model.bounds

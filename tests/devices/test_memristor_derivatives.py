@@ -81,7 +81,6 @@ def _paths(tree):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", INTERIOR)
-@pytest.mark.usefixtures("quick_compilation")
 def test_derivatives_by_every_field_and_by_the_drive(name, x64):
     fixed = FIXED.get(name, ())
     model, drive = jax.tree.map(lambda x: x.astype(float), INTERIOR[name])
@@ -96,7 +95,6 @@ def test_derivatives_of_jart_by_every_field(x64):
     assert slopes["0.r_det"] > 0
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_a_cell_on_its_rail_has_no_derivative(x64):
     @jax.jit
     @jax.grad
@@ -107,7 +105,6 @@ def test_a_cell_on_its_rail_has_no_derivative(x64):
     close(slope(5e-4, 1e-7), 24 * 1e-7, rtol=1e-6)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_forward_mode(x64):
     def end(v_off):
         model, drive = VTEAM(v_off=v_off), constant(0.5, 1e-7)

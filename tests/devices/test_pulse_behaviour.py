@@ -388,7 +388,7 @@ def test_wrong_failures_are_rejected(wrong, x64):
 
 
 @pytest.mark.parametrize(
-    "kind", [k if k in ("soft", "exp", "neurosim") else pytest.param(k, marks=pytest.mark.slow) for k in KINDS]
+    "kind", [k if k in ("soft", "exp") else pytest.param(k, marks=pytest.mark.slow) for k in KINDS]
 )
 def test_sudden_failure(kind, x64, key):
     device = failing(kind)

@@ -128,7 +128,7 @@ def test_programming_noise_is_in_siemens(kind, key):
 compiled = jax.jit(life)
 by_chips = jax.jit(jax.vmap(life, (None, 0, 0)))
 # one kind for each path through the code; the others take the same ones
-PATHS = [k if k in ("linear", "neurosim") else pytest.param(k, marks=pytest.mark.slow) for k in KINDS]
+PATHS = [k if k == "linear" else pytest.param(k, marks=pytest.mark.slow) for k in KINDS]
 
 
 @pytest.mark.parametrize("kind", PATHS)

@@ -87,7 +87,7 @@ def check(device, key):
 LOWER = {"0.endurance.low_exponent", "0.x_min_d2d", "1.x_min"}
 FLAT = {"neurosim": LOWER, "constant": LOWER}
 # one kind for each path through the code; the others take minutes together
-PATHS = [k if k in ("soft", "neurosim") else pytest.param(k, marks=pytest.mark.slow) for k in KINDS]
+PATHS = [k if k == "soft" else pytest.param(k, marks=pytest.mark.slow) for k in KINDS]
 
 
 @pytest.mark.parametrize("kind", PATHS)

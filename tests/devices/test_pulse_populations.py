@@ -108,7 +108,7 @@ WIDEST = {
 
 
 # one kind for each path through the code; the others take the same ones
-PATHS = [k if k in ("soft", "exp", "neurosim") else pytest.param(k, marks=pytest.mark.slow) for k in KINDS]
+PATHS = [k if k in ("soft", "exp") else pytest.param(k, marks=pytest.mark.slow) for k in KINDS]
 
 
 @pytest.mark.parametrize("kind", PATHS)

@@ -344,7 +344,7 @@ WRAPPED = {
 }
 
 
-@pytest.mark.parametrize("name", WRAPPED)
+@pytest.mark.parametrize("name", [n if n == "pcm" else pytest.param(n, marks=pytest.mark.slow) for n in WRAPPED])
 @pytest.mark.usefixtures("held")
 def test_contract(name, key):
     check_device(WRAPPED[name](), key)

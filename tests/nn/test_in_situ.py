@@ -242,7 +242,7 @@ def test_every_step_of_a_recurrent_layer_is_a_vector(order, key):
     assert len(weights(params, hw)) == 8
 
 
-@pytest.mark.parametrize("order", ["aggregate", "sequential"])
+@pytest.mark.parametrize("order", ["aggregate", pytest.param("sequential", marks=pytest.mark.slow)])
 def test_training_on_noisy_cells_learns_counts_pulses_and_repeats(order, key):
     rough = devices.SoftBounds(dx=0.005, dx_d2d=0.3, c2c=0.3, g_min=50e-6, g_max=100e-6)
     hw = hardware(rough)

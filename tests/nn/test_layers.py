@@ -170,6 +170,7 @@ def test_settling_first_equals_settling_inside(key):
     np.testing.assert_array_equal(inside, apply(params, hw, x, key=key, chip=settled))
 
 
+@pytest.mark.slow
 def test_one_field_used_by_three_layers_has_one_summed_gradient(key):
     hw = anajax.presets.standard_aimc().replace(dac=None, adc=None)
     rngs = nnx.Rngs(0)

@@ -127,6 +127,7 @@ def test_mixed_precision_loses_no_gradient(order, key):
     assert np.abs(pulses).max() > 100
 
 
+@pytest.mark.slow
 def test_residual_learning_mends_what_slow_cells_cannot_hold(key):
     """Coarse slow cells alone, against the same with a fast one of a tenth beside them."""
 
