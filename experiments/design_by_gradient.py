@@ -124,7 +124,7 @@ def main() -> None:
     for path in BOUNDS:
         left.plot(found.path["step"], found.path[path] / float(found.path[path][0]), label=path)
     left.set(xlabel="step", ylabel="field, of its start", yscale="log", title="the design along the gradient")
-    left.legend()
+    left.legend(loc="upper right")
     for name, row in rows.items():
         right.plot(row["energy (nJ)"], row["accuracy (%)"], "o", label=f"{name}: objective {row['objective']:.3f}")
     right.set(xlabel="energy of an inference (nJ)", ylabel="accuracy at a year (%)", xscale="log", title="new chips")

@@ -23,6 +23,7 @@ import xarray as xr
 from _aware import network
 from _figures import save
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 import anajax
 from anajax import arrays, chips
@@ -157,26 +158,27 @@ def main() -> None:
 def figure(by_slope: xr.Dataset, raised: xr.Dataset, weights: dict[str, xr.Dataset]) -> Figure:
     picture = Figure(figsize=(15, 5), layout="constrained")
     left, middle, right = picture.subplots(1, 3)
-    first = by_slope.isel(field=slice(0, 10)).isel(field=slice(None, None, -1))
-    left.barh(first["field"].values, first["elasticity"].values, xerr=first["elasticity_ci"].values, color="C0")
-    left.set(title="standard AIMC model, an hour old", xlabel="change of cross-entropy for 100 % more (nat)")
+    first = by_slope.isel(field=slice(9, None, -1))
+    share = 100 / by_slope.attrs["loss"]
+    left.barh(first["field"].values, share * first["elasticity"], xerr=share * first["elasticity_ci"])
+    left.set(title="standard AIMC model, an hour old", xlabel="elasticity of the cross-entropy (%)")
     reached = raised.where(np.isfinite(raised["mvm_error"]), drop=True).sortby("mvm_error", ascending=False)
     sides = [RAISED[str(f)][1] for f in reached["field"].values]
     colours = {WEIGHTS: "C1", SIGNALS: "C2"}
     middle.barh(reached["field"].values, 100 * reached["mvm_error"].values, color=[colours[s] for s in sides])
-    middle.axvline(100 * raised.attrs["base_error"], color="0.3", linestyle="--", label="at the start")
-    for side, colour in colours.items():
-        middle.barh([], [], color=colour, label=side)
-    middle.set(title="raised alone until 1 % is lost", xlabel="error of a matrix-vector product (%)")
-    middle.legend()
-    names = weights["in pairs"]["field"].values[:6][::-1]
+    middle.axvline(100 * raised.attrs["base_error"], color="0.3", linestyle="--")
+    middle.set(
+        title="raised alone until 1 % is lost", xlabel="error of a matrix-vector product (%), dashed: at the start"
+    )
+    middle.legend(handles=[Patch(color=colour, label=side) for side, colour in colours.items()])
+    names = weights["in pairs"]["field"].values[5::-1]
     for k, (name, found) in enumerate(weights.items()):
-        rows = found.sel(field=names)
+        rows, share = found.sel(field=names), 100 / found.attrs["loss"]
         at = np.arange(len(names)) + 0.4 * k
-        right.barh(at, rows["elasticity"].values, 0.4, xerr=rows["elasticity_ci"].values, label=name)
+        right.barh(at, share * rows["elasticity"], 0.4, xerr=share * rows["elasticity_ci"], label=name)
     right.set_yticks(np.arange(len(names)) + 0.2, names)
-    right.set(title="RRAM with spread and faults", xlabel="change of cross-entropy for 100 % more (nat)")
-    right.legend()
+    right.set(title="RRAM with spread and faults", xlabel="elasticity of the cross-entropy (%)")
+    right.legend(loc="lower left")
     return picture
 
 
