@@ -87,7 +87,7 @@ def estimate(study: Study, devices: int | Sequence[Any] | None) -> Estimate:
     jax.block_until_ready(one(*args))
     each = time.perf_counter() - start
     sizes = one.memory_analysis()
-    program_size = sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.generated_code_size_in_bytes
+    program_size = sum(getattr(sizes, f"{part}_size_in_bytes") for part in ("temp", "argument", "generated_code"))
     chips = len(study.design) * study.chips
     workers = mesh_of(devices).size
     results_size = chips * len(study.times) * times.dtype.itemsize

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 import os
 import re
@@ -94,7 +95,6 @@ class Study:
 
     def describe(self) -> dict[str, Any]:
         """Return what the results depend on, as text and fingerprints."""
-        leaves = jax.tree_util.tree_flatten_with_path(self.hardware)[0]
         code = getattr(self.metric, "__code__", None)
         return {
             "seed": self.seed,
@@ -102,7 +102,7 @@ class Study:
             "times": [float(t) for t in self.times],
             "sweep": {path: self.design.values[:, k].tolist() for k, path in enumerate(self.design.fields)},
             "metric": f"{_name(self.metric)} {digest(code.co_code if code else b'')}",
-            "hardware": {jax.tree_util.keystr(path).lstrip("."): _shown(leaf) for path, leaf in leaves}
+            "hardware": {name: _shown(leaf) for name, leaf in _fields(self.hardware)}
             | {"settings": _of_text(jax.tree.structure(self.hardware))},
             "model": _of_text(self.apply.structure),
             "params": _of_arrays(self.params),
@@ -162,6 +162,7 @@ class Study:
             "seed": self.seed,
             "examples": int(jax.tree.leaves(self.y)[0].shape[0]),
             "hardware": repr(self.hardware),
+            "fields": json.dumps({name: np.asarray(leaf).tolist() for name, leaf in _fields(self.hardware)}),
             "versions": ", ".join(f"{name} {version}" for name, version in _versions().items()),
             "revision": _revision(),
             "platform": jax.devices()[0].device_kind,
@@ -237,6 +238,12 @@ def _axis(design: Design, k: int) -> np.ndarray:
     """Return the values of field `k` of a grid, in its order."""
     shape = design.shape or ()
     return design.values[:: math.prod(shape[k + 1 :]), k][: shape[k]]
+
+
+def _fields(hardware: Any) -> list[tuple[str, Any]]:
+    """Return all numbers of the hardware, by path."""
+    leaves = jax.tree_util.tree_flatten_with_path(hardware)[0]
+    return [(jax.tree_util.keystr(path).lstrip("."), leaf) for path, leaf in leaves]
 
 
 def _shown(leaf: Any) -> Any:

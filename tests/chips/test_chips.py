@@ -1,5 +1,7 @@
 """Ensembles: chip i depends on (seed, i) alone, and studies are kept whole."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -131,6 +133,8 @@ def test_study_round_trip(job, tmp_path, name):
     back = chips.load(path)
     xr.testing.assert_identical(back, study)
     assert "PCM" in back.attrs["hardware"]
+    fields = json.loads(back.attrs["fields"])  # every number of the hardware, whole
+    np.testing.assert_allclose(fields["device.program_curve.coefficients"], hw.device.program_curve.coefficients)
 
 
 def test_broken_results_files_are_named(tmp_path):
