@@ -165,15 +165,31 @@ def _short(value: Any) -> str:
 
 
 def get(tree: Any, path: str) -> Any:
-    """Return the part of a record at a dotted `path`, such as `"device.nu_scale"`."""
+    """Return the part of a record, or of a dictionary of them, at a dotted `path`, such as `"device.nu_scale"`."""
     for name in path.split("."):
         if tree is None:
             raise TypeError(f"{path!r} has no field {name!r}: what should hold it is None; set that first")
+        if isinstance(tree, Mapping):
+            if name not in tree:
+                raise TypeError(f"there is no {name!r} of {path!r}; there are {', '.join(map(str, tree))}")
+            tree = tree[name]
+            continue
         if not hasattr(tree, name):
             allowed = [f.name for f in dataclasses.fields(tree)] if dataclasses.is_dataclass(tree) else []
             raise TypeError(f"{type(tree).__name__} has no field {name!r}; it has {', '.join(allowed)}")
         tree = getattr(tree, name)
     return tree
+
+
+def replaced(tree: Any, changes: Mapping[str, Any]) -> Any:
+    """Return a record, or a dictionary of them, with `changes` by dotted path."""
+    if not isinstance(tree, Mapping):
+        return tree.replace(**changes) if changes else tree
+    parts: dict[str, dict[str, Any]] = {}
+    for path, value in changes.items():
+        name, _, rest = path.partition(".")
+        parts.setdefault(name, {})[rest] = value
+    return {name: replaced(part, parts.get(name, {})) for name, part in tree.items()}
 
 
 def sweep(tree: R, **values: Any) -> tuple[R, R]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import inspect
 from collections.abc import Mapping
@@ -31,15 +32,23 @@ def build(table: Any, where: str, start: Any = None) -> Any:
         raise ValueError(f"{where} has arguments, which only a preset takes")
     try:
         if kind is not None:
-            return _named(_types(), kind, f"{where}.type")(**{n: _value(v, f"{where}.{n}") for n, v in fields.items()})
+            cls = _named(_types(), kind, f"{where}.type")
+            return cls(**_fields(fields, where, cls, cls))
         if preset is not None:
             given = {n: _value(v, f"{where}.arguments.{n}") for n, v in (arguments or {}).items()}
             start = _named(_presets(), preset, f"{where}.preset")(**given)
-        if start is None:
-            raise ValueError(f"{where} must have a type or a preset, as there is none to change the fields of")
-        return start.replace(**{n: _value(v, f"{where}.{n}", getattr(start, n, None)) for n, v in fields.items()})
+        if not isinstance(start, Record):
+            raise ValueError(f"{where} must have a type or a preset, as there is no record to change the fields of")
+        return start.replace(**_fields(fields, where, type(start), start))
     except TypeError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _fields(table: Mapping[str, Any], where: str, cls: Any, now: Any) -> dict[str, Any]:
+    """Return the fields of a record; `now` has those that it starts from."""
+    static = {f.name for f in dataclasses.fields(cls) if f.metadata.get("static")}
+    values = {n: _value(v, f"{where}.{n}", getattr(now, n, None)) for n, v in table.items()}
+    return {n: tuple(v) if n in static and isinstance(v, list) else v for n, v in values.items()}
 
 
 def _value(value: Any, where: str, now: Any = None) -> Any:
@@ -47,8 +56,6 @@ def _value(value: Any, where: str, now: Any = None) -> Any:
         return build(value, where, now)
     if isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
         return tuple(build(v, f"{where}[{k}]") for k, v in enumerate(value))
-    if isinstance(value, list) and now is not None and isinstance(now, tuple):
-        return tuple(value)
     return None if value is False and not isinstance(now, bool) else value
 
 

@@ -72,8 +72,12 @@ def study(
         dry_run: Only check the file, and estimate memory and time.
         devices: How many of this machine's devices to spread the chips over; all by default.
     """
+    import jax
+
     from anajax import study_file
 
+    if devices is not None:
+        jax.config.update("jax_num_cpu_devices", devices)  # a CPU is one device, unless asked to be several
     study_file.run(file, out=out or Path(file.stem), resume=resume, dry_run=dry_run, devices=devices)
 
 
@@ -86,7 +90,7 @@ def main(args: list[str] | None = None) -> None:
             description="Analog in-memory computing in JAX.",
             args=args,
         )
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         sys.exit(f"anajax: {error}")
 
 

@@ -19,7 +19,9 @@ from rich.table import Table
 
 from anajax import _tables, chips, data, nn, perceptron
 from anajax._record import get
-from anajax.arrays import Hardware
+from anajax.arrays import Hardware, Modifier
+from anajax.chips import _folder
+from anajax.chips.running import mesh_of
 
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "day": 86400.0, "month": 30 * 86400.0, "year": 365 * 86400.0}
 _ACTIVATIONS = {"relu": nnx.relu, "tanh": nnx.tanh, "sigmoid": nnx.sigmoid, "gelu": nnx.gelu}
@@ -104,6 +106,12 @@ class Plan:
     sweep: dict
     design: Design = dataclasses.field(default_factory=Design)
 
+    @property
+    def modifier(self) -> Any:
+        """The noise of aware training: that of the hardware, unless the training has one."""
+        given = self.training.modifier
+        return _tables.build(given, "training.modifier") if given else self.hardware.modifier
+
 
 def read(path: str | Path) -> Plan:
     """Read a study file; raise an error that names the key, its value and what is allowed."""
@@ -114,6 +122,7 @@ def read(path: str | Path) -> Plan:
         table = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
+    raw = tuple(table)
     hardware = _tables.build(table.pop("hardware", {"preset": "standard_aimc"}), "hardware")
     if not isinstance(hardware, Hardware):
         raise ValueError(f"hardware must be a Hardware; got {type(hardware).__name__}")
@@ -123,16 +132,43 @@ def read(path: str | Path) -> Plan:
         for name, kind in (("data", Data), ("network", Network), ("training", Training), ("design", Design))
     }
     plan = _settings(Plan, table, "", hardware=hardware, sweep=sweep, **parts)
+    _check_plan(plan, set(raw))
+    return plan
+
+
+def _check_plan(plan: Plan, tables: set[str]) -> None:
+    """Raise for whatever would fail later, or have no effect."""
     try:
-        for name in sweep:
-            get(hardware, name)
+        for name in plan.sweep:
+            get(plan.hardware, name)
     except TypeError as error:
         raise ValueError(f"sweep: {error}") from error
     _among(plan.network.activation, "network.activation", _ACTIVATIONS)
     _among(plan.design.kind, "design.kind", _DESIGNS)
+    for name, value, least in (
+        ("data.images", plan.data.images, 1),
+        ("training.batch", plan.training.batch, 1),
+        ("training.epochs", plan.training.epochs, 0),
+        ("training.aware", plan.training.aware, 0),
+        ("chunk", plan.chunk, 0),
+        *(("network.hidden", size, 1) for size in plan.network.hidden),
+    ):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
+    if not 0 <= plan.threshold <= 1:
+        raise ValueError(f"threshold must be an accuracy from 0 to 1; got {plan.threshold}")
+    if "training" in tables and plan.network.checkpoint:
+        raise ValueError("training has no effect on a network.checkpoint; leave one of them out")
+    if "design" in tables and not plan.sweep:
+        raise ValueError("design has no effect without a sweep")
+    if plan.design.kind in ("grid", "points") and plan.design != Design(kind=plan.design.kind):
+        raise ValueError(
+            f"points, seed and log of design are of drawn kinds; a {plan.design.kind} takes values of fields"
+        )
+    if plan.training.modifier and not isinstance(plan.modifier, Modifier):
+        raise ValueError(f"training.modifier must be a Modifier; got {type(plan.modifier).__name__}")
     for time in plan.times:
         _seconds(time)
-    return plan
 
 
 def run(
@@ -146,19 +182,31 @@ def run(
 ) -> xr.Dataset | None:
     """Run a study file; return its study, or with `dry_run` print what it would take."""
     console, plan = console or Console(), read(path)
-    kept = out / "chunks"
-    if kept.exists() and not resume and not dry_run:
-        raise ValueError(f"{out} holds a study already; go on with it by --resume, or name another folder by --out")
+    mesh_of(devices)  # that there are so many
+    if not dry_run:
+        _claim(out, plan, resume)
     study = _study(plan, None if dry_run else out / "network", Path(path).parent, console)
     if dry_run:
-        console.print(str(study.estimate(devices=devices)))
+        console.print(str(study.estimate(chunk=plan.chunk or None, devices=devices)))
         return None
-    found = study.run(folder=kept, chunk=plan.chunk or None, devices=devices, progress=plan.title or "chips")
+    found = study.run(folder=out / "chunks", chunk=plan.chunk or None, devices=devices, progress=plan.title or "chips")
     found = found.assign_attrs(study_file=Path(path).read_text())
     console.print(_table(found, plan))
     console.print(f"numbers: {chips.save(found, out / 'study.nc')}", soft_wrap=True)
     _draw(found, plan, out / "study.png", console)
     return found
+
+
+def _claim(out: Path, plan: Plan, resume: bool) -> None:
+    """Make the folder of the study, or raise where it holds something else."""
+    known = out / "study.json"
+    if known.exists() and not resume:
+        raise ValueError(f"{out} holds a study already; go on with it by --resume, or name another folder by --out")
+    if out.exists() and not known.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} holds something else than a study; name another folder by --out")
+    out.mkdir(parents=True, exist_ok=True)
+    trained = {name: dataclasses.asdict(getattr(plan, name)) for name in ("data", "network", "training")}
+    _folder.match(known, trained | {"seed": plan.seed, "hardware": repr(plan.hardware)})
 
 
 def _study(plan: Plan, kept: Path | None, beside: Path, console: Console) -> chips.Study:
@@ -204,8 +252,7 @@ def _trained(plan: Plan, study: chips.Study, x: jax.Array, y: jax.Array) -> Any:
         params = perceptron.train(study.apply, params, exact, x, y, wanted.epochs * steps, first, **options)
     params = nn.init_input_ranges(study.apply, params, [x[:5000]])
     if wanted.aware:
-        modifier = _tables.build(wanted.modifier, "training.modifier") if wanted.modifier else None
-        hardware = study.hardware.replace(modifier=modifier)
+        hardware = study.hardware.replace(modifier=plan.modifier)
         options |= {"clip_sigmas": wanted.clip_sigmas}
         params = perceptron.train(study.apply, params, hardware, x, y, wanted.aware * steps, second, **options)
     return params

@@ -46,6 +46,8 @@ def test_tables_make_the_records_that_they_name():
         ({"type": "ADC", "bits": -1}, "ADC.bits must be .*got -1"),
         ({"type": "ADC", "arguments": {}}, "part has arguments, which only a preset takes"),
         ({"bits": 6}, "part must have a type or a preset"),
+        ({"type": "Hardware", "adc": {"bits": {"value": 3}}}, "adc must have a type or a preset"),
+        ({"preset": "standard_aimc", "adc": {"bits": {"value": 3}}}, r"part\.adc\.bits must have a type or a preset"),
         ({"preset": "pcm", "arguments": {"x": 1}}, "part: pcm.* unexpected keyword argument 'x'"),
         ("ADC", "part must be a table; got 'ADC'"),
         ({"type": "os.system"}, "part.type is 'os.system', which there is not"),
@@ -58,6 +60,12 @@ def test_tables_of_nothing_are_refused(table, message):
 
 def test_a_part_that_is_no_record_has_fields_of_its_own():
     assert repr(_tables.build({"bits": 5}, "adc", ADC(bits=8))) == repr(ADC(bits=5))
+
+
+def test_settings_keep_their_kind():
+    made = _tables.build({"type": "PulseTrain", "update_management": False, "length_management": False}, "pulses")
+    assert made.update_management is False
+    assert _tables.build({"type": "Hardware", "array_shape": [128, 64]}, "hardware").array_shape == (128, 64)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -114,7 +122,11 @@ def test_a_file_is_trained_measured_kept_and_gone_on_with(tmp_path, capsys):
     chunks[0].unlink()
     again = study_file.run(path, out=out, resume=True)
     xr.testing.assert_identical(again, found)
-    path.write_text(path.read_text().replace("chips = 4", "chips = 5"))
+    text = path.read_text()
+    path.write_text(text.replace("epochs = 12", "epochs = 13"))  # the network that is there is another one
+    with pytest.raises(ValueError, match=r"holds another study \(training\.epochs: 12 there, 13 here"):
+        study_file.run(path, out=out, resume=True)
+    path.write_text(text.replace("chips = 4", "chips = 5"))
     with pytest.raises(ValueError, match=r"holds another study \(chips: 4 there, 5 here"):
         study_file.run(path, out=out, resume=True)
 
@@ -144,6 +156,35 @@ def test_drawn_designs_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("threshold = 0.5", "threshold = 95", "threshold must be an accuracy from 0 to 1; got 95"),
+        ("images = 40", "images = 0", r"data\.images must be an integer of at least 1; got 0"),
+        ("hidden = [16]", 'hidden = ["a"]', r"network\.hidden must be an integer of at least 1; got 'a'"),
+        ("hidden = [16]", 'checkpoint = "there"', r"training has no effect on a network\.checkpoint"),
+        ("DeviceNoise", "DeviceNoisy", r"training\.modifier\.type is 'DeviceNoisy', which there is not"),
+        ('"DeviceNoise", scale = 2.0', '"ADC"', r"training\.modifier must be a Modifier; got ADC"),
+        ('"1 year"', "inf", "times must be finite"),
+        ("adc.bits = [4, 8]", 'adc.bits = ["six"]', r"sweep of 'adc\.bits' must be a list of numbers; got \['six'\]"),
+        ('"1 year"', "true", "times must be seconds"),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_values_that_would_fail_later_fail_at_once(old, new, message, dry_run, tmp_path):
+    path = written(tmp_path)
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        study_file.run(path, out=tmp_path / "out", dry_run=dry_run)
+    assert not (tmp_path / "out" / "network").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("all that I have")
+    with pytest.raises(ValueError, match="holds something else than a study"):
+        study_file.run(written(tmp_path), out=tmp_path)
+
+
+@pytest.mark.parametrize(
     ("top", "rest", "message"),
     [
         ("chip = 3", "", "^chip is not a key of a study file; allowed are title, chips"),
@@ -152,6 +193,8 @@ def test_drawn_designs_are_read(tmp_path):
         ("", "dac.bound = []", "sweep of 'dac.bound' must be a list of at least one value"),
         ("", '[design]\nkind = "sobel"', "design.kind must be one of grid, points, .*; got 'sobel'"),
         ("[data", "", "bits.toml is not TOML"),
+        ("chunk = -1", "", "chunk must be an integer of at least 0; got -1"),
+        ("", "[design]\npoints = 5", "points, seed and log of design are of drawn kinds; a grid takes values"),
     ],
 )
 def test_files_with_mistakes_are_refused(top, rest, message, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -50,6 +51,7 @@ def grid(fields: Mapping[str, Sequence[float]]) -> Design:
     """
     values = {path: _values(path, v) for path, v in fields.items()}
     shape = tuple(len(v) for v in values.values())
+    checked_size(math.prod(shape) * len(shape))
     combinations = np.array(list(itertools.product(*values.values()))).reshape(math.prod(shape), len(shape))
     return Design(tuple(values), combinations, shape)
 
@@ -136,8 +138,21 @@ def latin_hypercube(ranges: Ranges, n: int, *, seed: int = 0, log: bool = False)
     return _within(ranges, qmc.LatinHypercube(len(ranges), rng=seed).random(n), log)
 
 
+def checked_size(numbers: int) -> None:
+    """Raise where so many numbers would not leave memory for anything else."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 4 * numbers > memory / 4:
+        raise ValueError(
+            f"too many combinations: {numbers:,} numbers are {4 * numbers / 1e9:,.1f} GB, more than a quarter of the"
+            f" memory ({memory / 1e9:.1f} GB); take fewer points, chips or times"
+        )
+
+
 def _values(path: str, given: Sequence[float]) -> np.ndarray:
-    values = np.atleast_1d(np.asarray(given, float))
+    try:
+        values = np.atleast_1d(np.asarray(given, float))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"sweep of {path!r} must be a list of numbers; got {given!r}") from error
     if values.ndim != 1 or not values.size:
         raise ValueError(f"sweep of {path!r} must be a list of at least one value; got {given!r}")
     _check.finite(values, f"sweep of {path!r}")
@@ -149,7 +164,10 @@ def _checked(ranges: Ranges, n: int, log: bool) -> None:
         raise ValueError("ranges must name at least one field; got none")
     if n < 1:
         raise ValueError(f"n must be at least 1 point; got {n}")
+    checked_size(n * len(ranges))
     for path, pair in ranges.items():
+        if np.shape(pair) != (2,):
+            raise ValueError(f"range of {path!r} must be (low, high); got {pair!r}")
         low, high = pair
         if not low < high or (log and low <= 0):
             allowed = "0 < low < high" if log else "low < high"

@@ -12,7 +12,7 @@ import optax
 import xarray as xr
 from jax import Array
 
-from anajax._record import get
+from anajax._record import get, replaced
 from anajax.chips.ensemble import _track
 
 
@@ -46,7 +46,7 @@ def minimise(
     Args:
       objective: `objective(hardware, key)`, a smooth scalar, such as a mean loss over a few chips of the key, plus a
         weight times an energy of `anajax.cost`.
-      hardware: one `Hardware`; the search starts at its fields.
+      hardware: one `Hardware`, or `{name: Hardware}`; the search starts at its fields.
       bounds: dotted path -> lowest and highest value.
       steps: of the optimiser, each with a key of its own.
       optimiser: any of optax; Adam at a rate of 0.1 by default.
@@ -68,10 +68,15 @@ def minimise(
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}")
     low, high = (np.array([pair[k] for pair in bounds.values()], float) for k in (0, 1))
+    for path in bounds:
+        if np.ndim(get(hardware, path)) or not hasattr(get(hardware, path), "dtype"):
+            raise ValueError(f"bounds of {path!r} must name a number of the hardware; it is {get(hardware, path)!r}")
     start = np.array([float(get(hardware, path)) for path in bounds])
     for path, a, value, b in zip(bounds, low, start, high, strict=True):
         if not a < value < b:
             raise ValueError(f"bounds of {path!r} must lie on both sides of its value; got {a:g} < {value:g} < {b:g}")
+    for end in (low, high):
+        replaced(hardware, dict(zip(bounds, end.tolist(), strict=True)))  # what the hardware refuses is said at once
     log = low > 0
     scale = np.where(log, high / np.where(log, low, 1.0), 1.0)
 
@@ -80,7 +85,7 @@ def minimise(
         return jnp.where(log, low * scale**share, low + (high - low) * share)
 
     def at(theta: Array) -> Any:
-        return hardware.replace(**{path: theta[k] for k, path in enumerate(bounds)})
+        return replaced(hardware, {path: theta[k] for k, path in enumerate(bounds)})
 
     tx = optax.adam(0.1) if optimiser is None else optimiser
 
@@ -97,9 +102,10 @@ def minimise(
     for k in _track(range(steps), "designs" if progress else None):
         u, state, value, theta = step(u, state, jax.random.fold_in(jax.random.key(seed), k))
         path.append((float(value), *np.asarray(theta, float)))
+        if not np.isfinite([*path[-1], *np.asarray(u)]).all():
+            at_fault = ", ".join(f"{name}={t:.4g}" for name, t in zip(bounds, path[-1][1:], strict=True))
+            raise ValueError(f"objective and its gradient must be finite; got {path[-1][0]} at step {k}, {at_fault}")
     found = np.array(path)
-    if not np.isfinite(found).all():
-        raise ValueError(f"objective must be finite; got {found[~np.isfinite(found).all(axis=1)][0][0]}")
     best = found[-max(steps // 4, 1) :, 1:].mean(axis=0)
     columns = {name: ("step", found[:, k]) for k, name in enumerate(("objective", *bounds))}
     return Minimised(at(best), xr.Dataset(columns, coords={"step": np.arange(steps)}))

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from anajax.chips.yields import clopper_pearson
+from anajax.chips.yields import checked_share, clopper_pearson
 
 #: title of what studies write
 TITLE = "anajax study"
@@ -24,24 +24,24 @@ def summarise(study: xr.Dataset, threshold: float | None = None) -> xr.Dataset:
       threshold: smallest value of a chip that counts as good; `None` leaves the yield out.
 
     Returns:
-      A dataset without `chip`: `mean`, `p05`, `p95` (5th and 95th percentile), `ci95` (half width of the
-      95 % confidence interval of the mean), and `yield` (fraction of chips at or above the threshold), with the ends
-      of its exact 95 % interval, `yield_low` and `yield_high`.
+      A dataset without `chip`: `mean`, `p05`, `p95` (5th and 95th percentile), `ci95` (half width of the 95 % interval
+      of the mean, by Student's t), and `yield` (fraction of chips at or above the threshold), with the ends of
+      its exact 95 % interval, `yield_low` and `yield_high`. Where a chip's value is NaN, so is all but the yield.
     """
     values = variable(study)
     n = values.sizes["chip"]
     result = {
-        "mean": values.mean("chip"),
-        "p05": values.quantile(0.05, "chip", method="hazen").drop_vars("quantile"),
-        "p95": values.quantile(0.95, "chip", method="hazen").drop_vars("quantile"),
-        "ci95": 1.959964 * values.std("chip", ddof=1) / np.sqrt(n),
+        "mean": values.mean("chip", skipna=False),
+        "p05": values.quantile(0.05, "chip", method="hazen", skipna=False).drop_vars("quantile"),
+        "p95": values.quantile(0.95, "chip", method="hazen", skipna=False).drop_vars("quantile"),
+        "ci95": wide(n, 0.95) * values.std("chip", ddof=1, skipna=False),
     }
     if threshold is not None:
         good = (values >= threshold).mean("chip")
         result["yield"] = good.assign_attrs(threshold=threshold)
         low, high = clopper_pearson(np.rint(good * n).astype(int), n)
         result["yield_low"], result["yield_high"] = good.copy(data=low), good.copy(data=high)
-    return xr.Dataset(result)
+    return xr.Dataset(result, attrs=study.attrs)
 
 
 def compare(study: xr.Dataset, dim: str, baseline: float | int, confidence: float = 0.95) -> xr.Dataset:
@@ -67,14 +67,20 @@ def compare(study: xr.Dataset, dim: str, baseline: float | int, confidence: floa
         raise ValueError(f"baseline must be a value of {dim!r}, {', '.join(f'{v:g}' for v in known)}; got {baseline}")
     n = values.sizes["chip"]
     difference = values - values.sel({dim: baseline}, drop=True)
-    wide = stats.t.ppf((1 + confidence) / 2, n - 1) / np.sqrt(n) if n > 1 else np.inf
     return xr.Dataset(
         {
-            "difference": difference.mean("chip"),
-            "ci": wide * difference.std("chip", ddof=1),
+            "difference": difference.mean("chip", skipna=False),
+            "ci": wide(n, confidence) * difference.std("chip", ddof=1, skipna=False),
             "better": (difference > 0).mean("chip"),
-        }
+        },
+        attrs=study.attrs,
     )
+
+
+def wide(n: int, confidence: float) -> float:
+    """Return half the width of the interval of a mean, in standard deviations of one chip."""
+    checked_share(confidence, "confidence")
+    return float(stats.t.ppf((1 + confidence) / 2, n - 1) / np.sqrt(n)) if n > 1 else np.inf
 
 
 def variable(study: xr.Dataset) -> xr.DataArray:
@@ -86,7 +92,7 @@ def variable(study: xr.Dataset) -> xr.DataArray:
 
 
 def save(study: xr.Dataset, path: str | Path) -> Path:
-    """Write a study, whole or not at all, in the place of an older one; return its path.
+    """Write a study, whole or not at all, in the place of an older one, and of nothing else; return its path.
 
     Args:
       study: from `evaluate`.
@@ -94,12 +100,13 @@ def save(study: xr.Dataset, path: str | Path) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        load(path)  # only a study gives its place to a study
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         if path.suffix == ".zarr":
             study.to_zarr(part, mode="w", zarr_format=3, consolidated=False)
             if path.exists():
-                load(path)  # a folder is replaced only if it is a study
                 os.replace(path, old := path.with_name(f"{path.name}.{os.getpid()}.old"))
                 os.replace(part, path)
                 shutil.rmtree(old)

@@ -31,10 +31,7 @@ def results(
     progress: bool | str,
 ) -> np.ndarray:
     """Return what every chip measures, `[points, chips, times]`."""
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk must be at least 1; got {chunk}")
-    mesh = mesh_of(devices)
-    size = min(study.chips, chunk or max(1, math.ceil(study.chips / 20)))
+    mesh, size = mesh_of(devices), chunk_of(study, chunk)
     kept = None if folder is None else Folder(folder, study.describe() | {"chunk": size})
     run = program(study, mesh)
     found = np.full((len(study.design), study.chips, len(study.times)), np.nan, jnp.result_type(float))
@@ -46,6 +43,8 @@ def results(
         if part is None or part.shape != (last - first, len(study.times)):
             index = np.minimum(np.arange(first, first + _up(size, mesh.size)), study.chips - 1)
             part = np.asarray(run(study.at(k), jnp.asarray(index, jnp.uint32)))[: last - first]
+            if part.ndim != 2:
+                raise ValueError(f"metric must return a scalar; got an array of shape {part.shape[2:]}")
             if kept is not None:
                 kept.put(_named(task), part)
         found[k, first:last] = part
@@ -74,13 +73,10 @@ class Estimate(NamedTuple):
         )
 
 
-def estimate(study: Study, devices: int | Sequence[Any] | None) -> Estimate:
+def estimate(study: Study, chunk: int | None, devices: int | Sequence[Any] | None) -> Estimate:
     """Compile the program for one chip, and time it."""
-    x, y = jax.tree.map(jnp.asarray, (study.x, study.y))
-    times = jnp.asarray(study.times, jnp.result_type(float))
-    args = (study.params, study.at(0), x, y, times, jax.random.key(study.seed), study.rest, jnp.zeros(1, jnp.uint32))
     start = time.perf_counter()
-    one = measured.lower(study.apply, study.metric, *args).compile()
+    one, args = lowered(study).compile(), _arguments(study)
     compiling = time.perf_counter() - start
     jax.block_until_ready(one(*args))  # what is done but once is not counted
     start = time.perf_counter()
@@ -88,10 +84,31 @@ def estimate(study: Study, devices: int | Sequence[Any] | None) -> Estimate:
     each = time.perf_counter() - start
     sizes = one.memory_analysis()
     program_size = sum(getattr(sizes, f"{part}_size_in_bytes") for part in ("temp", "argument", "generated_code"))
+    workers, size = mesh_of(devices).size, chunk_of(study, chunk)
+    rounds = sum(-(-min(size, study.chips - first) // workers) for first in range(0, study.chips, size))
     chips = len(study.design) * study.chips
-    workers = mesh_of(devices).size
-    results_size = chips * len(study.times) * times.dtype.itemsize
-    return Estimate(chips, workers * program_size + results_size, compiling, chips * each / workers)
+    results_size = chips * len(study.times) * args[4].dtype.itemsize
+    running = len(study.design) * rounds * each
+    return Estimate(chips, workers * program_size + results_size, compiling, running)
+
+
+def lowered(study: Study) -> Any:
+    """Return the program of one chip, before it is compiled."""
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), jnp.result_type(a)), _arguments(study))
+    return measured.lower(study.apply, study.metric, *shapes)
+
+
+def _arguments(study: Study) -> tuple[Any, ...]:
+    x, y = jax.tree.map(jnp.asarray, (study.x, study.y))
+    times = jnp.asarray(study.times, jnp.result_type(float))
+    return study.params, study.at(0), x, y, times, jax.random.key(study.seed), study.rest, jnp.zeros(1, jnp.uint32)
+
+
+def chunk_of(study: Study, chunk: int | None) -> int:
+    """Return the chips of one call: by default a twentieth, but at least 64, so that devices are seldom idle."""
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk must be at least 1; got {chunk}")
+    return min(study.chips, chunk or _up(math.ceil(study.chips / 20), 64))
 
 
 def _span(seconds: float) -> str:
@@ -103,15 +120,11 @@ def _span(seconds: float) -> str:
 
 def program(study: Study, mesh: Mesh) -> Any:
     """Return `run(hardware, indices)`, the chips of the indices spread over the mesh."""
-    x, y = jax.tree.map(jnp.asarray, (study.x, study.y))
-    times = jnp.asarray(study.times, jnp.result_type(float))
-    seed = jax.random.key(study.seed)
-    if mesh.size == 1:
-        return lambda hardware, index: measured(
-            study.apply, study.metric, study.params, hardware, x, y, times, seed, study.rest, index
-        )
+    params, _, *others, _ = _arguments(study)
+    if mesh.size == 1 and mesh.devices[0] == jax.local_devices()[0]:
+        return lambda hardware, index: measured(study.apply, study.metric, params, hardware, *others, index)
     spread = NamedSharding(mesh, PartitionSpec("chips"))
-    args = jax.device_put((study.params, x, y, times, seed, study.rest), NamedSharding(mesh, PartitionSpec()))
+    args = jax.device_put((params, *others), NamedSharding(mesh, PartitionSpec()))
     each = _spread(study.apply, study.metric, mesh)
 
     def run(hardware: Any, index: Array) -> Array:

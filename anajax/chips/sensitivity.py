@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax import Array
-from scipy import stats
 
-from anajax.chips.results import TITLE, variable
+from anajax.chips.results import TITLE, variable, wide
 
 
 def sensitivity(
@@ -54,7 +53,10 @@ def sensitivity(
         values.append(flat)
         each.append(np.asarray(slope, float).reshape(chips, -1))
     theta, grads = np.concatenate(values), np.concatenate(each, axis=1)
-    spread = stats.t.ppf((1 + confidence) / 2, chips - 1) / np.sqrt(chips)
+    if bad := int((~np.isfinite(grads).all(axis=1)).sum()):
+        first = np.array(names)[~np.isfinite(grads).all(axis=0)]
+        raise ValueError(f"slopes must be finite; those of {bad} of {chips} chips are not, by {', '.join(first[:5])}")
+    spread = wide(chips, confidence)
     columns = {
         "value": theta,
         "slope": grads.mean(axis=0),
@@ -86,9 +88,9 @@ def thresholds(study: xr.Dataset, drop: float = 0.01, *, chance: float = 0.0, co
       confidence: of the interval, by Student's t.
 
     Returns:
-      A dataset over `field`, the one that bears least first: `start` (the field's first value), `threshold`, `low` and
-      `high` (where the ends of the drop's interval cross; `nan` where they do not within the values), `factor`
-      (threshold / start) and `largest` (the largest drop that was seen).
+      A dataset over `field`, the one that bears the least factor first: `start` (the field's first value),
+      `threshold`, `low` and `high` (where the ends of the drop's interval cross; `nan` where they do not within the
+      values), `factor` (threshold / start) and `largest` (the largest drop that was seen).
     """
     values = variable(study)
     if "point" not in values.dims or values.sizes.get("time", 1) != 1:
@@ -100,16 +102,31 @@ def thresholds(study: xr.Dataset, drop: float = 0.01, *, chance: float = 0.0, co
     if best <= 0:
         raise ValueError(f"chance must be below the value of the first point, {seen[0].mean():.4g}; got {chance}")
     lost = (seen[0] - seen) / best
-    width = stats.t.ppf((1 + confidence) / 2, n - 1) / np.sqrt(n) * lost.std(axis=1, ddof=1) if n > 1 else np.inf
+    width = wide(n, confidence) * lost.std(axis=1, ddof=1) if n > 1 else np.inf
     mean, fields = lost.mean(axis=1), [str(c) for c, v in study.coords.items() if v.dims == ("point",) and c != "point"]
+    if not np.isfinite(seen).all():
+        raise ValueError(f"study must be finite; {int((~np.isfinite(seen)).sum())} of {seen.size} values are not")
+    if any((np.array([study[f].values != study[f].values[0] for f in fields]).sum(axis=0)) > 1):
+        raise ValueError(
+            "study must be of a design by one_at_a_time; several fields differ from the first point at once"
+        )
     rows = []
     for field in fields:
         at = study[field].values
         own = np.flatnonzero(at != at[0])
+        if len(set(np.sign(at[own] - at[0]))) > 1:
+            raise ValueError(
+                f"values of {field!r} must lie on one side of the first, {at[0]:g}; got {at[own].tolist()}"
+            )
         own = np.concatenate([[0], own[np.argsort(np.abs(at[own] - at[0]), kind="stable")]])
         crossed = [_crossing(at[own], curve[own], drop) for curve in (mean, mean + width, mean - width)]
         rows.append((at[0], *crossed, crossed[0] / at[0] if at[0] else np.nan, mean[own].max()))
-    order = np.argsort([abs(np.log(row[4])) if row[4] > 0 else np.inf for row in rows], kind="stable")
+    order = np.lexsort(
+        (
+            [abs(np.log(row[4])) if row[4] > 0 else np.inf for row in rows],
+            [np.isnan(row[1]) for row in rows],
+        )
+    )
     columns = dict(
         zip(("start", "threshold", "low", "high", "factor", "largest"), np.array(rows)[order].T, strict=True)
     )

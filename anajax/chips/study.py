@@ -6,8 +6,6 @@ import dataclasses
 import functools
 import json
 import math
-import os
-import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -20,13 +18,14 @@ import xarray as xr
 from jax import Array
 
 from anajax import _check
-from anajax._record import get
+from anajax._record import get, replaced
 from anajax.chips import running
 from anajax.chips._folder import digest
-from anajax.chips.designs import Design, grid
+from anajax.chips.designs import Design, checked_size, grid
 from anajax.chips.ensemble import accuracy
 from anajax.chips.results import TITLE
 from anajax.nn import Apply
+from anajax.nn.checkpoints import is_key
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,20 +68,14 @@ class Study:
         if not len(self.times):
             raise ValueError("times must have at least one; got none")
         _check.in_range(np.asarray(self.times, float), "times", ge=0)
+        _check.finite(np.asarray(self.times, float), "times")
         for path in self.design.fields:
-            if not isinstance(get(self.hardware, path), (jax.Array, np.ndarray)):
-                raise ValueError(
-                    f"sweep of {path!r} must name a number of the hardware; it is {get(self.hardware, path)!r}"
-                )
-        for k in range(len(self.design)):
-            self.at(k)  # values that the hardware refuses are named before anything runs
-        size = 4 * len(self.design) * self.chips * len(self.times)
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if size > memory / 4:
-            raise ValueError(
-                f"{len(self.design)} points x {self.chips} chips x {len(self.times)} times are {size / 1e9:.1f} GB of"
-                f" results, more than a quarter of the memory ({memory / 1e9:.1f} GB); take fewer"
-            )
+            now = get(self.hardware, path)
+            if not isinstance(now, (jax.Array, np.ndarray)) or now.ndim:
+                raise ValueError(f"sweep of {path!r} must name a number of the hardware; it is {now!r}")
+        checked_size(len(self.design) * self.chips * len(self.times))
+        for k in _ends(self.design.values):
+            self.at(int(k))  # values that the hardware refuses are named before anything runs
 
     @functools.cached_property
     def design(self) -> Design:
@@ -91,20 +84,19 @@ class Study:
 
     def at(self, k: int) -> Any:
         """Return the hardware at point `k`."""
-        return self.hardware.replace(**self.design.point(k)) if self.design.fields else self.hardware
+        return replaced(self.hardware, self.design.point(k))
 
     def describe(self) -> dict[str, Any]:
         """Return what the results depend on, as text and fingerprints."""
-        code = getattr(self.metric, "__code__", None)
         return {
             "seed": self.seed,
             "chips": self.chips,
             "times": [float(t) for t in self.times],
             "sweep": {path: self.design.values[:, k].tolist() for k, path in enumerate(self.design.fields)},
-            "metric": f"{_name(self.metric)} {digest(code.co_code if code else b'')}",
-            "hardware": {name: _shown(leaf) for name, leaf in _fields(self.hardware)}
-            | {"settings": _of_text(jax.tree.structure(self.hardware))},
-            "model": _of_text(self.apply.structure),
+            "metric": _name(self.metric),
+            # whatever is computed, by model, metric, settings of the hardware and of JAX
+            "program": digest(running.lowered(self).as_text().encode()),
+            "hardware": {name: _shown(leaf) for name, leaf in _fields(self.hardware)},
             "params": _of_arrays(self.params),
             "rest": _of_arrays(self.rest),
             "x": _of_arrays(self.x),
@@ -139,13 +131,14 @@ class Study:
         values = running.results(self, folder=folder, chunk=chunk, devices=devices, progress=progress)
         return self._dataset(values)
 
-    def estimate(self, *, devices: int | Sequence[Any] | None = None) -> running.Estimate:
+    def estimate(self, *, chunk: int | None = None, devices: int | Sequence[Any] | None = None) -> running.Estimate:
         """Return the memory and time that `run` will take, from one chip at the first point.
 
         Args:
+          chunk: see `run`.
           devices: see `run`.
         """
-        return running.estimate(self, devices)
+        return running.estimate(self, chunk, devices)
 
     def _dataset(self, values: np.ndarray) -> xr.Dataset:
         design, n, times = self.design, self.chips, np.asarray(self.times, float)
@@ -230,6 +223,13 @@ def evaluate(
     return study.run(folder=folder, chunk=chunk, devices=devices, progress=progress)
 
 
+def _ends(values: np.ndarray) -> np.ndarray:
+    """Return the points at which some field is least or largest; all of a short list."""
+    if len(values) <= 1000 or not values.shape[1]:
+        return np.arange(min(len(values), 1000))
+    return np.unique([values.argmin(axis=0), values.argmax(axis=0)])
+
+
 def _name(metric: Any) -> str:
     return getattr(metric, "__name__", "metric")
 
@@ -251,12 +251,8 @@ def _shown(leaf: Any) -> Any:
 
 
 def _of_arrays(tree: Any) -> str:
-    leaves = [np.asarray(a) for a in jax.tree.leaves(tree)]
+    leaves = [np.asarray(jax.random.key_data(a) if is_key(a) else a) for a in jax.tree.leaves(tree)]
     return digest(*(part for a in leaves for part in (f"{a.dtype}{a.shape}".encode(), a.tobytes())))
-
-
-def _of_text(x: Any) -> str:
-    return digest(re.sub(r" at 0x[0-9a-f]+", "", str(x)).encode())  # functions are known by name, not by place
 
 
 def _versions() -> dict[str, str]:

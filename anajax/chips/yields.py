@@ -33,7 +33,7 @@ def clopper_pearson(good: Any, n: Any, confidence: float = 0.95) -> tuple[np.nda
     good, n = np.asarray(good), np.asarray(n)
     if np.any(n < 1) or np.any(good < 0) or np.any(good > n):
         raise ValueError(f"good must be from 0 to n, and n at least 1; got {good} of {n}")
-    _checked_share(confidence, "confidence")
+    checked_share(confidence, "confidence")
     tail = (1 - confidence) / 2
     low = np.where(good > 0, stats.beta.ppf(tail, good, n - good + 1), 0.0)
     high = np.where(good < n, stats.beta.ppf(1 - tail, good + 1, n - good), 1.0)
@@ -55,7 +55,7 @@ def chips_needed(expected: float, half_width: float, confidence: float = 0.95) -
     """
     if not 0 <= expected <= 1:
         raise ValueError(f"expected must be from 0 to 1; got {expected}")
-    _checked_share(half_width, "half_width")
+    checked_share(half_width, "half_width")
 
     def wide(n: int) -> bool:
         low, high = clopper_pearson(round(expected * n), n, confidence)
@@ -77,13 +77,16 @@ class Rare(NamedTuple):
     Attributes:
       probability: estimate.
       std: its standard error.
-      distance: of the likeliest failure, in standard deviations; the first-order estimate is Phi(-distance).
+      distance: of the likeliest failure, in standard deviations, below zero where the mean chip fails; the first-order
+        estimate is Phi(-distance).
+      margin: at the likeliest failure; far from zero where the search did not find it, as on a margin without slopes.
       effective: how many independent draws the weighted ones are worth.
     """
 
     probability: Array
     std: Array
     distance: Array
+    margin: Array
     effective: Array
 
 
@@ -95,6 +98,8 @@ def rare(
     The likeliest failure is found by gradient, as the point nearest to the origin at which the margin is zero
     (Hasofer-Lind and Rackwitz-Fiessler). Draws are centred there, and weighted by the ratio of densities: this works in
     any number of dimensions, as long as one region of failure rules.
+
+    Where no draw fails, the search has missed the failures: the probability is NaN.
 
     Args:
       key: random key.
@@ -128,13 +133,15 @@ def rare(
 
     weights = jax.lax.map(one, jax.random.split(key, n), batch_size=batch_size)
     return Rare(
-        probability=jnp.mean(weights),
+        probability=jnp.where(weights.any(), jnp.mean(weights), jnp.nan),
         std=jnp.std(weights, ddof=1) / jnp.sqrt(n),
-        distance=jnp.linalg.norm(centre),
-        effective=jnp.sum(weights) ** 2 / jnp.maximum(jnp.sum(weights**2), 1e-300),
+        distance=jnp.linalg.norm(centre) * jnp.where(margin(unravel(zero)) < 0, -1, 1),
+        margin=margin(unravel(centre)),
+        effective=jnp.sum(weights) ** 2 / jnp.maximum(jnp.sum(weights**2), jnp.finfo(weights.dtype).tiny),
     )
 
 
-def _checked_share(value: float, name: str) -> None:
+def checked_share(value: float, name: str) -> None:
+    """Raise where a value is not between 0 and 1."""
     if not 0 < value < 1:
         raise ValueError(f"{name} must be between 0 and 1; got {value}")

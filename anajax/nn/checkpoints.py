@@ -46,15 +46,19 @@ def load(folder: str | Path, like: Any) -> Any:
         raise FileNotFoundError(f"no checkpoint at {folder}")
     with ocp.StandardCheckpointer() as reader:
         try:
-            there = {name: tuple(m.shape) for name, m in reader.metadata(folder).item_metadata.items()}
+            there = {name: _kind(m) for name, m in reader.metadata(folder).item_metadata.items()}
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise ValueError(f"{folder} is not a whole checkpoint: {error}") from error
-        here = {name: tuple(_data(leaf).shape) for name, leaf in wanted.items()}
+        here = {name: _kind(_data(leaf)) for name, leaf in wanted.items()}
         differ = [n for n in dict.fromkeys([*there, *here]) if there.get(n) != here.get(n)]
         if differ:
             shown = "; ".join(f"{n}: {there.get(n, 'absent')} there, {here.get(n, 'absent')} here" for n in differ[:5])
             raise ValueError(f"checkpoint {folder} is of something else ({shown})")
-        read = reader.restore(folder, {n: jax.ShapeDtypeStruct(here[n], _data(wanted[n]).dtype) for n in here})
+        shapes = {n: jax.ShapeDtypeStruct(_data(a).shape, _data(a).dtype) for n, a in wanted.items()}
+        try:
+            read = reader.restore(folder, shapes)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{folder} is not a whole checkpoint: {error}") from error
     leaves = [_like(read[name], leaf) for name, leaf in wanted.items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
@@ -63,13 +67,18 @@ def _named(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
-def _is_key(leaf: Any) -> bool:
+def _kind(leaf: Any) -> str:
+    return f"{np.dtype(leaf.dtype)}[{','.join(map(str, leaf.shape))}]"
+
+
+def is_key(leaf: Any) -> bool:
+    """Return whether a leaf is a random key."""
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _data(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
 
 
 def _like(read: Array, leaf: Any) -> Any:
-    return jax.random.wrap_key_data(read, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else read
+    return jax.random.wrap_key_data(read, impl=jax.random.key_impl(leaf)) if is_key(leaf) else read

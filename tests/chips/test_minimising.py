@@ -45,5 +45,5 @@ def test_impossible_searches_are_refused():
         chips.minimise(lambda h, k: h.adc.bits, HARDWARE, {"adc.bit": (6, 9)})
     with pytest.raises(ValueError, match="bounds must name at least one field; got none"):
         chips.minimise(lambda h, k: h.adc.bits, HARDWARE, {})
-    with pytest.raises(ValueError, match="objective must be finite; got nan"):
+    with pytest.raises(ValueError, match="objective and its gradient must be finite; got nan at step 0"):
         chips.minimise(lambda h, k: jnp.nan * h.adc.bits, HARDWARE, {"adc.bits": (2, 9)}, steps=2)

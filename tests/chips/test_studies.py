@@ -99,7 +99,7 @@ def test_impossible_designs_are_refused(make, message):
         ({"sweep": {"adc": [8]}}, ValueError, "sweep of 'adc' must name a number of the hardware; it is ADC"),
         ({"sweep": {"adc.bits": []}}, ValueError, "sweep of 'adc.bits' must be a list of at least one value"),
         ({"sweep": {"adc.bits": [8, 0.5]}}, ValueError, r"ADC\.bits must be greater than 1; got 0\.5"),
-        ({"chips": 10**12}, ValueError, "GB of results, more than a quarter of the memory"),
+        ({"chips": 10**12}, ValueError, "too many combinations: .* GB, more than a quarter of the memory"),
     ],
 )
 def test_impossible_studies_are_refused_before_any_work(job, changes, error, message):
@@ -187,7 +187,7 @@ def test_devices_and_processes_share_the_chips(tmp_path):
     half = f"""
     jax.distributed.initialize("localhost:{20000 + os.getpid() % 20000}", 2, int(os.environ["RANK"]))
     assert jax.process_count() == 2
-    write(study().run(chunk=7))
+    write(study().run(chunk=7, folder={str(tmp_path / "kept")!r}))
     """
     both = [in_new_process(half, outs[2 + k], RANK=str(k)) for k in range(2)]
     for process, out in zip(both, outs[2:], strict=True):
@@ -239,7 +239,7 @@ def test_broken_chunks_are_found_and_computed_again(job, tmp_path, monkeypatch):
         ({"seed": 1}, "seed: 0 there, 1 here"),
         ({"chips": 5}, "chips: 4 there, 5 here"),
         ({"sweep": {"adc.bits": [6]}}, r"sweep\.adc\.bits: None there, \[6\.0\] here"),
-        ({"metric": lambda out, y: jnp.mean(out)}, "metric: accuracy .* there, <lambda>"),
+        ({"metric": lambda out, y: jnp.mean(out)}, "metric: accuracy there, <lambda> here"),
     ],
 )
 def test_another_study_does_not_go_on_in_a_folder(job, changes, message, tmp_path):
@@ -249,6 +249,73 @@ def test_another_study_does_not_go_on_in_a_folder(job, changes, message, tmp_pat
     noisy = job["hardware"].replace(**{"output_noise.sigma": 0.5})
     with pytest.raises(ValueError, match=r"hardware\.output_noise\.sigma: 0\.03\d* there, 0\.5 here"):
         chips.evaluate(**(job | {"hardware": noisy}), chips=4, chunk=2, folder=tmp_path)
+
+
+def named(f):
+    f.__name__ = "score"
+    return f
+
+
+@pytest.mark.parametrize("make", [chips.random, chips.sobol, chips.latin_hypercube])
+def test_designs_that_no_memory_holds_are_refused_before_they_are_made(make):
+    with pytest.raises(ValueError, match="too many combinations: 20,000,000,000 numbers"):
+        make({"a": (0, 1), "b": (0, 1)}, 10**10)
+    with pytest.raises(ValueError, match="too many combinations"):
+        chips.grid({str(k): range(10) for k in range(12)})
+
+
+def test_fields_of_one_layer_of_many_are_swept(job):
+    hw = {"self": job["hardware"]}
+    layer = {path: [4.0, 8.0] for path in ("self.adc.bits",)}
+    found = chips.evaluate(**(job | {"hardware": hw}), chips=3, sweep=layer)
+    alone = chips.evaluate(**job, chips=3, sweep={"adc.bits": [4.0, 8.0]})
+    np.testing.assert_array_equal(found["accuracy"].values, alone["accuracy"].values)
+    with pytest.raises(TypeError, match=r"there is no 'other' of 'other\.adc\.bits'; there are self"):
+        chips.evaluate(**(job | {"hardware": hw}), chips=3, sweep={"other.adc.bits": [4.0]})
+    with pytest.raises(ValueError, match="must name a number of the hardware"):
+        chips.evaluate(**job, chips=3, sweep={"device.program_curve.coefficients": [1.0]})
+
+
+def test_what_a_study_computes_is_part_of_it():
+    """Functions by what they do, not by name; statistics of the model; the session's precision."""
+    x = jax.random.normal(jax.random.key(1), (20, 4))
+
+    def program(activation=nnx.relu, metric=lambda out, y: jnp.mean(out > 0.5), mean=0.0):
+        rngs = nnx.Rngs(0)
+        norm = nnx.BatchNorm(4, use_running_average=True, rngs=rngs)
+        norm.mean.set_value(jnp.full(4, mean))
+        layer = nn.Linear(4, 2, hardware=anajax.presets.standard_aimc(), rngs=rngs)
+        apply, params, hw, _ = nn.split(nnx.Sequential(norm, activation, layer))
+        study = chips.Study(apply=apply, params=params, hardware=hw, x=x, y=x, chips=2, metric=named(metric))
+        return study.describe()["program"]
+
+    same = program()
+    assert same == program()
+    others = [
+        program(activation=nnx.elu),
+        program(activation=lambda x: jnp.sin(x)),
+        program(activation=lambda x: jnp.tanh(x)),
+        program(metric=lambda out, y: jnp.mean(out > 0.9)),
+        program(metric=lambda out, y: jnp.max(out > 0.5) * 1.0),
+        program(mean=0.1),
+    ]
+    with jax.default_matmul_precision("highest"):
+        others.append(program())
+    assert len({same, *others}) == 8
+
+
+def test_a_chunk_of_another_study_is_no_chunk(job, tmp_path):
+    a, b = (chips.Study(**job, chips=4, seed=seed) for seed in (0, 1))
+    a.run(folder=tmp_path / "a")
+    whole = b.run(folder=tmp_path / "b")
+    (chunk,) = (tmp_path / "a").glob("*.chunk")
+    (tmp_path / "b" / chunk.name).write_bytes(chunk.read_bytes())
+    xr.testing.assert_identical(b.run(folder=tmp_path / "b"), whole)
+
+
+def test_metrics_that_are_no_numbers_are_refused(job):
+    with pytest.raises(ValueError, match=r"metric must return a scalar; got an array of shape \(50,\)"):
+        chips.evaluate(**job, chips=2, metric=lambda out, y: out.max(axis=-1))
 
 
 def test_a_folder_of_something_else_is_refused(job, tmp_path):

@@ -193,3 +193,31 @@ def test_one_at_a_time_is_a_study_and_wrong_ones_are_refused():
         chips.one_at_a_time(hw, {"adc": [1.0]})
     with pytest.raises(ValueError, match="fields must name at least one"):
         chips.one_at_a_time(hw, {})
+
+
+def test_studies_that_thresholds_cannot_read_are_refused():
+    both = raised({"a": (np.array([4.0, 2.0, 8.0]), lambda v: 0.01 * v)}, 3)
+    with pytest.raises(ValueError, match="values of 'a' must lie on one side of the first, 4"):
+        chips.thresholds(both)
+    drawn = raised({"a": (np.array([1.0, 2.0]), lambda v: v / 9), "b": (np.array([1.0, 2.0]), lambda v: v / 9)}, 3)
+    drawn["a"][2] = 2.0
+    with pytest.raises(ValueError, match="several fields differ from the first point at once"):
+        chips.thresholds(drawn)
+    broken = raised({"a": (np.array([1.0, 2.0]), lambda v: 0.01 * v)}, 3)
+    broken["accuracy"][1, 0] = np.nan
+    with pytest.raises(ValueError, match="study must be finite; 1 of 6 values are not"):
+        chips.thresholds(broken)
+
+
+def test_chips_without_a_value_are_not_passed_over():
+    study = xr.Dataset({"accuracy": (("chip", "time"), [[1.0], [np.nan], [3.0]])}, coords={"time": [1.0]})
+    found = chips.summarise(study, threshold=0.5).isel(time=0)
+    assert np.isnan([found["mean"], found["p05"], found["ci95"]]).all()
+    assert float(found["yield"]) == pytest.approx(2 / 3)
+
+
+def test_a_search_for_failures_that_misses_them_says_so(key):
+    found = chips.rare(key, lambda z: 9.0 - jnp.round(z.sum()), jnp.zeros(10), 200)
+    assert np.isnan(found.probability)
+    assert found.margin == 9.0
+    assert chips.rare(key, lambda z: -1.0 + 0.1 * z.sum(), jnp.zeros(10), 200).distance < 0
