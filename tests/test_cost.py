@@ -53,6 +53,7 @@ def test_marinella():
     np.testing.assert_allclose(example.energy["update"] * 1e9, 1.23, rtol=0.01)
     np.testing.assert_allclose(example.joules * 1e9, 28, rtol=0.05)
     np.testing.assert_allclose(example.latency * 1e6, 1.28, rtol=1e-5)
+    np.testing.assert_allclose(example.square_metres * 1e12, 75_000, rtol=1e-5)
 
 
 def test_ambrogio():
