@@ -213,8 +213,8 @@ def training(
     """Return the cost of one example of in-situ training of a matrix: a read, a transposed read, and an update.
 
     An update sends trains of `length` slots to all lines, at half of the voltage each; a cell that counts a pulse
-    spends G V^2 t. The current of half-selected cells, which a selector or a steep current-voltage law cuts off, is left
-    out; so is communication.
+    spends G V^2 t. The current of half-selected cells, which a selector or a steep current-voltage law cuts off, is
+    left out; so is communication.
 
     Args:
       hardware: the spec.

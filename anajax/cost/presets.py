@@ -97,8 +97,8 @@ def marinella() -> tuple[Hardware, Technology]:
     """Return the 8 bit training block of 1024 x 1024 resistive memories in 14/16 nm.
 
     Inputs are pulses of 1 to 127 ns, a ramp converts all columns at once in 256 ns, and an update has 4 phases.
-    Source: Marinella et al., IEEE JETCAS 8:86 (2018): its currents, voltages, times and capacitances. What its parts leave
-    of the area of 75,000 um^2, drivers and logic, is one number; communication (0.08 nJ) is left out.
+    Source: Marinella et al., IEEE JETCAS 8:86 (2018): its currents, voltages, times and capacitances. What its parts
+    leave of the area of 75,000 um^2, drivers and logic, is one number; communication (0.08 nJ) is left out.
     """
     bits, n = 8, 1024
     hardware = Hardware(device=_cell(1e-9 / 0.785), mapping=Signed(), array_shape=(n, n), pulses=PulseTrain(length=4))
