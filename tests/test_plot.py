@@ -245,12 +245,6 @@ def test_overview(device, panels, tmp_path):
     figure.savefig(tmp_path / "figure.png", dpi=40)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PRESETS)
-def test_overview_of_every_preset(name):
-    assert len(plot.overview(getattr(presets, name)(), cells=20).axes) >= 2
-
-
 # -- the catalogue and the command -------------------------------------------------------------------------------------
 
 

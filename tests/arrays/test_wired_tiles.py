@@ -236,7 +236,7 @@ NETWORK = """
 @pytest.mark.slow
 def test_three_layers_on_four_chips_do_not_hang(monkeypatch):
     """Forward and gradient in a new process on two cores, with nothing set: solves stand side by side there."""
-    for name in ("NPROC", "OPENBLAS_NUM_THREADS", "XLA_FLAGS"):
+    for name in ("NPROC", "OPENBLAS_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(NETWORK)], capture_output=True, text=True, timeout=240, check=False

@@ -99,7 +99,7 @@ def test_gradients(kind, key):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["linear", "soft", "neurosim"])
+@pytest.mark.parametrize("kind", ["linear", "neurosim"])
 def test_gradients_of_lines_one_by_one(kind, key):
     check(full(kind, one_by_one=True), key)
 
