@@ -48,7 +48,7 @@ def public_names():
 
 
 #: pages whose code runs in the default suite; that of others is slow
-AT_ONCE = ("README", "index", "quickstart", "rram_sb")
+AT_ONCE = ("README", "index", "rram_sb")
 
 
 def blocks(page):

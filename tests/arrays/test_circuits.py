@@ -259,6 +259,7 @@ def test_gradients_at_zero_resistance_and_of_absent_cells():
     np.testing.assert_allclose(slope, [[0.5]], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_modes_agree_and_second_derivatives_exist():
     seen, (g, v, wires, law, sink), gradient = derivative("sinh")
     along = np.random.default_rng(9).normal(size=g.shape) * np.asarray(g)

@@ -369,7 +369,8 @@ def test_nested_cells_take_neither_buffers_nor_choppers(fields):
         start(hw, Transfer(every=(1, 2), **fields))
 
 
-@pytest.mark.parametrize("order", ["aggregate", pytest.param("sequential", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["aggregate", "sequential"])
 def test_chips_side_by_side_are_chips_one_by_one(order, key):
     rough = SoftBounds(dx=0.01, dx_d2d=0.3, c2c=0.3, x_max_d2d=0.3, **WINDOW)
     rule = Transfer(every=(2,), chop=0.5, follow=0.5, horizon=20.0)

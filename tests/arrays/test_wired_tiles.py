@@ -142,6 +142,7 @@ def test_transistors_of_a_tile(x64):
     np.testing.assert_allclose(y, i / 0.2 / hw.device.window, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_linear_law_is_the_matrix_product_and_a_chip_with_a_law_has_gradients(x64, key):
     w, x = weights_and_inputs()
     ideal = hardware(None)

@@ -77,6 +77,7 @@ def test_a_model_computes_the_same_once_it_lives_in_conductances(key):
     np.testing.assert_allclose(weights(params, hw)[0], model.layers[0].kernel[...], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_arrays_scales_and_convolutions(key):
     hw = hardware(array_shape=(7, 3)).replace(mapping=Offset())
     model = nnx.Sequential(
@@ -186,7 +187,14 @@ def test_trained_cells_drift_and_are_read_like_any_other(key):
 
 @pytest.mark.parametrize("order", ["aggregate", "sequential"])
 @pytest.mark.parametrize(
-    "mapping", [Offset(scale_by="none"), Offset(fill=0.5), arrays.Differential(scheme="midpoint", fill=0.5)]
+    "mapping",
+    [
+        Offset(scale_by="none"),
+        *(
+            pytest.param(m, marks=pytest.mark.slow)
+            for m in (Offset(fill=0.5), arrays.Differential(scheme="midpoint", fill=0.5))
+        ),
+    ],
 )
 def test_fine_even_steps_are_gradient_descent(order, mapping, key):
     """One step of a whole network, cut into arrays: that of optax.sgd, in weights and in biases."""
