@@ -13,6 +13,7 @@ import xarray as xr
 from jax import Array
 
 from anajax._record import get, replaced
+from anajax.chips._provenance import provenance
 from anajax.chips.ensemble import _track
 
 
@@ -108,4 +109,5 @@ def minimise(
     found = np.array(path)
     best = found[-max(steps // 4, 1) :, 1:].mean(axis=0)
     columns = {name: ("step", found[:, k]) for k, name in enumerate(("objective", *bounds))}
-    return Minimised(at(best), xr.Dataset(columns, coords={"step": np.arange(steps)}))
+    attrs = provenance(hardware) | {"seed": seed}
+    return Minimised(at(best), xr.Dataset(columns, coords={"step": np.arange(steps)}, attrs=attrs))

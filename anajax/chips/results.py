@@ -10,10 +10,8 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
+from anajax.chips._provenance import TITLE
 from anajax.chips.yields import checked_share, clopper_pearson
-
-#: title of what studies write
-TITLE = "anajax study"
 
 
 def summarise(study: xr.Dataset, threshold: float | None = None) -> xr.Dataset:

@@ -11,7 +11,8 @@ import numpy as np
 import xarray as xr
 from jax import Array
 
-from anajax.chips.results import TITLE, variable, wide
+from anajax.chips._provenance import provenance
+from anajax.chips.results import variable, wide
 
 
 def sensitivity(
@@ -65,7 +66,7 @@ def sensitivity(
         "elasticity_ci": spread * np.abs(theta) * grads.std(axis=0, ddof=1),
     }
     order = np.argsort(-np.abs(columns["elasticity"]), kind="stable")
-    attrs = {"title": TITLE, "loss": float(np.mean(losses)), "chips": chips, "confidence": confidence}
+    attrs = provenance(hardware) | {"loss": float(np.mean(losses)), "chips": chips, "confidence": confidence}
     return xr.Dataset(
         {name: ("field", column[order]) for name, column in columns.items()},
         coords={"field": np.array(names)[order]},
@@ -130,7 +131,7 @@ def thresholds(study: xr.Dataset, drop: float = 0.01, *, chance: float = 0.0, co
     columns = dict(
         zip(("start", "threshold", "low", "high", "factor", "largest"), np.array(rows)[order].T, strict=True)
     )
-    attrs = {"title": TITLE, "drop": drop, "chance": chance, "confidence": confidence, "chips": n}
+    attrs = study.attrs | {"drop": drop, "chance": chance, "confidence": confidence, "chips": n}
     return xr.Dataset({k: ("field", v) for k, v in columns.items()}, {"field": np.array(fields)[order]}, attrs)
 
 

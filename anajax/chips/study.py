@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +18,10 @@ from anajax import _check
 from anajax._record import get, replaced
 from anajax.chips import running
 from anajax.chips._folder import digest
+from anajax.chips._provenance import fields, fingerprint, provenance, versions
 from anajax.chips.designs import Design, checked_size, grid
 from anajax.chips.ensemble import accuracy
-from anajax.chips.results import TITLE
 from anajax.nn import Apply
-from anajax.nn.checkpoints import is_key
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,12 +92,12 @@ class Study:
             "metric": _name(self.metric),
             # whatever is computed, by model, metric, settings of the hardware and of JAX
             "program": digest(running.lowered(self).as_text().encode()),
-            "hardware": {name: _shown(leaf) for name, leaf in _fields(self.hardware)},
-            "params": _of_arrays(self.params),
-            "rest": _of_arrays(self.rest),
-            "x": _of_arrays(self.x),
-            "y": _of_arrays(self.y),
-            "versions": _versions(),
+            "hardware": {name: _shown(leaf) for name, leaf in fields(self.hardware)},
+            "params": fingerprint(self.params),
+            "rest": fingerprint(self.rest),
+            "x": fingerprint(self.x),
+            "y": fingerprint(self.y),
+            "versions": versions(),
             "platform": jax.devices()[0].device_kind,
         }
 
@@ -150,16 +146,8 @@ class Study:
             dims = [*design.fields, "chip", "time"]
             values = values.reshape(*design.shape, n, len(times))
             coords |= {path: (path, _axis(design, k)) for k, path in enumerate(design.fields)}
-        attrs = {
-            "title": TITLE,
-            "seed": self.seed,
-            "examples": int(jax.tree.leaves(self.y)[0].shape[0]),
-            "hardware": repr(self.hardware),
-            "fields": json.dumps({name: np.asarray(leaf).tolist() for name, leaf in _fields(self.hardware)}),
-            "versions": ", ".join(f"{name} {version}" for name, version in _versions().items()),
-            "revision": _revision(),
-            "platform": jax.devices()[0].device_kind,
-        }
+        attrs = provenance(self.hardware) | {"seed": self.seed, "examples": int(jax.tree.leaves(self.y)[0].shape[0])}
+        attrs |= {name: fingerprint(getattr(self, name)) for name in ("params", "rest", "x", "y")}
         return xr.Dataset({_name(self.metric): (dims, values, {"units": "1"})}, coords=coords, attrs=attrs)
 
 
@@ -240,29 +228,5 @@ def _axis(design: Design, k: int) -> np.ndarray:
     return design.values[:: math.prod(shape[k + 1 :]), k][: shape[k]]
 
 
-def _fields(hardware: Any) -> list[tuple[str, Any]]:
-    """Return all numbers of the hardware, by path."""
-    leaves = jax.tree_util.tree_flatten_with_path(hardware)[0]
-    return [(jax.tree_util.keystr(path).lstrip("."), leaf) for path, leaf in leaves]
-
-
 def _shown(leaf: Any) -> Any:
-    return float(leaf) if np.ndim(leaf) == 0 else _of_arrays(leaf)
-
-
-def _of_arrays(tree: Any) -> str:
-    leaves = [np.asarray(jax.random.key_data(a) if is_key(a) else a) for a in jax.tree.leaves(tree)]
-    return digest(*(part for a in leaves for part in (f"{a.dtype}{a.shape}".encode(), a.tobytes())))
-
-
-def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in ("anajax", "jax", "jaxlib", "flax", "numpy")}
-
-
-def _revision() -> str:
-    """Return the git revision of the working directory, or nothing where there is none."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
+    return float(leaf) if np.ndim(leaf) == 0 else fingerprint(leaf)

@@ -1,5 +1,6 @@
 """Studies: designs, what they refuse, and that nothing of how they run changes what they find."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -122,6 +123,8 @@ def test_results_say_where_they_come_from(job):
     assert "PCM" in attrs["hardware"]
     assert "jax " in attrs["versions"]
     assert set(attrs) >= {"revision", "platform", "examples"}
+    others = [chips.evaluate(**job | {"x": job["x"] + dx}, chips=2).attrs["x"] for dx in (0.0, 1e-6)]
+    assert attrs["x"] == others[0] != others[1]
 
 
 # -- devices and processes ---------------------------------------------------------------------------------------------
@@ -167,31 +170,49 @@ def study(n=20):
 
 def write(found):
     np.save(os.environ["OUT"], found["outputs"])
+
+def draws(index):
+    # all random numbers of chips, bit by bit, from a mesh of all devices of this process
+    from anajax._random import read_normal
+    from anajax.chips.running import mesh_of
+    apply, params, hw = study().apply, study().params, study().hardware
+    def one(i):
+        made, read = chips.keys(0, i)
+        scores = jax.tree.leaves((apply.program(made, params, hw), read_normal(read, (64,), jnp.float32)))
+        return jnp.concatenate([jax.lax.bitcast_convert_type(a, jnp.uint32).ravel() for a in scores])
+    spread = jax.sharding.PartitionSpec("chips")
+    each = jax.shard_map(lambda i: jax.lax.map(one, i), mesh=mesh_of(None), in_specs=spread, out_specs=spread)
+    return np.asarray(jax.jit(each)(index))
 """
 
 
 @pytest.mark.slow
 def test_devices_and_processes_share_the_chips(tmp_path):
-    """One device; eight, in chunks that do not divide; two processes: the same up to float rounding."""
+    """One device; eight, in chunks that do not divide; two processes: the same draws, outputs up to float rounding."""
     outs = [tmp_path / f"{k}.npy" for k in range(4)]
-    one = in_new_process("write(study().run())", outs[0])
-    wanted = written(one, outs[0])
+    one = in_new_process("write(study().run()); np.save(os.environ['OUT'] + '.bits', draws(np.arange(16)))", outs[0])
+    wanted, bits = written(one, outs[0]), np.load(f"{outs[0]}.bits.npy")
+    assert bits.shape == (16, 2 * 2 * 12 * 4 + 3 * 4 + 64)
     assert wanted.std(axis=1).min() > 0.1
     eight = """
     assert len(jax.devices()) == 8
     values = [study().run(chunk=chunk)["outputs"] for chunk in (1, 7, 20)]
     np.save(os.environ["OUT"], values)
+    np.save(os.environ["OUT"] + ".bits", draws(np.arange(16)))
     """
     for found in written(in_new_process(eight, outs[1], devices=8), outs[1]):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4)
+    np.testing.assert_array_equal(np.load(f"{outs[1]}.bits.npy"), bits)
     half = f"""
     jax.distributed.initialize("localhost:{20000 + os.getpid() % 20000}", 2, int(os.environ["RANK"]))
     assert jax.process_count() == 2
     write(study().run(chunk=7, folder={str(tmp_path / "kept")!r}))
+    np.save(os.environ["OUT"] + ".bits", draws(8 * int(os.environ["RANK"]) + np.arange(8)))
     """
     both = [in_new_process(half, outs[2 + k], RANK=str(k)) for k in range(2)]
     for process, out in zip(both, outs[2:], strict=True):
         np.testing.assert_allclose(written(process, out), wanted, rtol=1e-5, atol=1e-4)
+    np.testing.assert_array_equal(np.concatenate([np.load(f"{out}.bits.npy") for out in outs[2:]]), bits)
 
 
 def test_too_many_devices_are_refused(job):
@@ -231,6 +252,23 @@ def test_broken_chunks_are_found_and_computed_again(job, tmp_path, monkeypatch):
     monkeypatch.setattr(running, "program", counting)
     xr.testing.assert_identical(study.run(chunk=3, folder=tmp_path), whole)
     assert calls == [0, 3, 6]
+
+
+def test_a_study_goes_on_after_a_full_disk(job, tmp_path, monkeypatch):
+    study, whole, synced = chips.Study(**job, chips=12), chips.evaluate(**job, chips=12), os.fsync
+    with monkeypatch.context() as patch:
+        room = iter([True] * 3)  # the description, and two chunks of four
+
+        def full(file):
+            if not next(room, False):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            synced(file)
+
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            study.run(chunk=3, folder=tmp_path)
+    assert sorted(p.name[-13:] for p in tmp_path.iterdir()) == ["0000000.chunk", "0000003.chunk", "study.json"]
+    xr.testing.assert_identical(study.run(chunk=3, folder=tmp_path), whole)
 
 
 @pytest.mark.parametrize(
