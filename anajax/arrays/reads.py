@@ -132,6 +132,7 @@ def aware_mvm(
     weights: Array,
     x: Array,
     input_range: Array | float | None = None,
+    effective: Effective | None = None,
 ) -> Array:
     """Multiply in hardware-aware training: modified weights straight to the arrays, no chip.
 
@@ -145,22 +146,24 @@ def aware_mvm(
       weights: `[rows, cols]`.
       x: inputs, `[..., rows]`.
       input_range: as in `mvm`.
+      effective: `unprogrammed(noise_key, hardware, weights)`, where several calls share it.
 
     Returns:
       Outputs, `[..., cols]`.
     """
+    modified = hardware.modifier is not None and (noise_key is not None or effective is not None)
+    if effective is None:
+        effective = unprogrammed(noise_key, hardware, weights)
     if hardware.backward == "exact":
-        return mvm(read_key, hardware, unprogrammed(noise_key, hardware, weights), x, input_range)
-    fixed = jax.lax.stop_gradient((hardware, weights, x, input_range))
-    effective = unprogrammed(noise_key, fixed[0], fixed[1])
-    y = mvm(read_key, fixed[0], effective, fixed[2], fixed[3])
+        return mvm(read_key, hardware, effective, x, input_range)
+    fixed = jax.lax.stop_gradient((hardware, effective, x, input_range))
+    y = mvm(read_key, *fixed)
     if isinstance(hardware.inputs, LearnedRange):
         input_range = jnp.maximum(jnp.asarray(input_range), 0.0)
         input_range = decay_range(input_range, x, hardware.inputs.decay, hardware.inputs.coverage)
         x = clip_to_range(x, input_range)
-    used = fixed[1]
-    if hardware.modifier is not None and noise_key is not None:  # inputs see the weights of the forward pass
-        used = as_matrix(hardware, effective)
+    # inputs see the weights of the forward pass
+    used = as_matrix(hardware, fixed[1]) if modified else jax.lax.stop_gradient(weights)
     return y + _no_value(x, weights, used)
 
 

@@ -47,7 +47,10 @@ class Chip(nnx.Variable):
 
 @dataclasses.dataclass(eq=False)
 class Context:
-    """What `apply` hands to one layer for one forward pass; lives on a merged copy of the model only."""
+    """What `apply` hands to one layer for one forward pass; lives on a merged copy of the model only.
+
+    In the loop of a recurrent layer the arrays are `held` as they stand at its start, and `step` is where it is.
+    """
 
     key: Array | None = None
     time: Array | float = 0.0
@@ -55,6 +58,8 @@ class Context:
     calls: int = 0
     inputs: list[Array] | None = None
     trace: Any = None
+    held: Effective | None = None
+    step: Array | None = None
 
     def keys(self, key: Array | None) -> tuple[Array | None, Array | None]:
         """Return the keys of one call: for the frozen noise of settling, and for what is fresh.
@@ -65,10 +70,12 @@ class Context:
         n = self.calls if key is None else 1
         if key is None:
             key = self.key
+            if key is not None and self.step is not None:
+                return frozen_key(key), fold_read(key, n, self.step)
             if key is not None and self.trace != current_jax_trace():
                 raise ValueError(
                     "an analog layer inside a transformation of its own (scan, vmap, jit, remat within the model) would"
-                    " repeat one noise for every step or example: pass it key= there"
+                    " repeat one noise for every step or example: pass it key= there, or loop by anajax.nn.over_time"
                 )
         if key is None:
             return None, None
@@ -104,14 +111,15 @@ class AnalogLayer:
     kernel: Any
     bias: Any
 
-    def _set_up(self, hardware: Hardware | None, learn_output_scale: bool, param_dtype: Any) -> None:
+    def set_up(self, hardware: Hardware | None, learn_output_scale: bool, param_dtype: Any) -> None:
+        """Give a layer of Flax what an analog one has of its own."""
         if hardware is None:
             hardware = Hardware()
         if not isinstance(hardware, Hardware):
             raise TypeError(f"hardware must be a Hardware; got {type(hardware).__name__}")
-        unused = {"precision": None, "preferred_element_type": None, "dot_general": jax.lax.dot_general}
-        for name, default in (unused | {"conv_general_dilated": jax.lax.conv_general_dilated}).items():
-            if getattr(self, name, default) is not default:
+        plain = {"dot_general": jax.lax.dot_general, "conv_general_dilated": jax.lax.conv_general_dilated}
+        for name in ("precision", "preferred_element_type", "dot_general_cls", *plain):
+            if getattr(self, name, None) not in (None, plain.get(name)):
                 raise ValueError(f"{name} is not supported by analog layers; got {getattr(self, name)!r}")
         self.kernel = Kernel(self.kernel.get_value(), **self.kernel.get_metadata())
         self.hardware = Spec(hardware)
@@ -127,6 +135,10 @@ class AnalogLayer:
     def matrices(self) -> Array:
         """Return the weights as matrices, `[groups, rows, cols]`."""
         raise NotImplementedError
+
+    def scaled(self, kernel: Array, scale: Array) -> Array:
+        """Return a kernel with a factor `scale [groups * cols]` for each output."""
+        return kernel * scale
 
     @property
     def crossbar(self) -> Crossbar | None:
@@ -150,6 +162,22 @@ class AnalogLayer:
         hardware = self.hardware.get_value()
         return over_groups(lambda key, tile, w: arrays.settle(key, hardware, tile, w, time), key, chip, self.matrices())
 
+    def _training(self, chip: Tile | Effective | None) -> bool:
+        """Return whether weights go to the arrays with the modifier of hardware-aware training."""
+        return self.hardware.get_value().modifier is not None and not self.deterministic and chip is None
+
+    def hold(self) -> Effective:
+        """Return the arrays as every step of a loop meets them: on their chip, or with one draw of the modifier."""
+        context = self.context or Context()
+        frozen = None if context.key is None else frozen_key(context.key)
+        chip = context.chip if context.chip is not None else self.chip.get_value()
+        if isinstance(chip, Tile):
+            return self.settle(frozen, chip, context.time)
+        if chip is not None:
+            return chip
+        hardware, drawn = self.hardware.get_value(), frozen if self._training(chip) else None
+        return over_groups(lambda key, w: arrays.unprogrammed(key, hardware, w), drawn, self.matrices())
+
     def _forward(
         self,
         inputs: Array,
@@ -167,7 +195,7 @@ class AnalogLayer:
         chip = chip if chip is not None else context.chip if context.chip is not None else self.chip.get_value()
 
         hardware: Hardware = self.hardware.get_value()
-        training = hardware.modifier is not None and not self.deterministic and chip is None
+        training = self._training(chip)
         crossbar = self.crossbar
         if crossbar is not None and chip is not None:
             raise ValueError(f"chip must be None where weights live in conductances; got a {type(chip).__name__}")
@@ -189,13 +217,15 @@ class AnalogLayer:
             y = over_groups(learn, read_key, crossbar, effective, x, keys=2)
         elif chip is None:
 
-            def multiply(keys: Array | None, w: Array, x: Array) -> Array:
+            def multiply(keys: Array | None, held: Effective | None, w: Array, x: Array) -> Array:
                 noise, read = (None, None) if keys is None else keys
-                return arrays.aware_mvm(noise if training else None, read, hardware, w, x, input_range)
+                return arrays.aware_mvm(noise if training else None, read, hardware, w, x, input_range, held)
 
-            y = over_groups(multiply, read_key, self.matrices(), x, keys=2)
+            y = over_groups(multiply, read_key, context.held, self.matrices(), x, keys=2)
         else:
-            effective = self.settle(frozen_key, chip, time) if isinstance(chip, Tile) else chip
+            effective = context.held
+            if effective is None:
+                effective = self.settle(frozen_key, chip, time) if isinstance(chip, Tile) else chip
             y = over_groups(lambda k, e, x: arrays.mvm(k, hardware, e, x, input_range), read_key, effective, x)
         y = jnp.moveaxis(y, 0, -2).reshape(*inputs.shape[:-2], -1)
         if self.output_scale is not None:
@@ -231,7 +261,7 @@ class Linear(AnalogLayer, nnx.Linear):
         **kwargs: Any,
     ):
         super().__init__(in_features, out_features, rngs=rngs, **kwargs)
-        self._set_up(hardware, learn_output_scale, self.param_dtype)
+        self.set_up(hardware, learn_output_scale, self.param_dtype)
 
     def matrices(self) -> Array:
         """Return the kernel, `[1, in_features, out_features]`."""
@@ -258,101 +288,11 @@ class Linear(AnalogLayer, nnx.Linear):
         Returns:
           `[..., out_features]`.
         """
-        _no_sharding(out_sharding)
-        _check_features(inputs, self.in_features)
+        no_sharding(out_sharding)
+        check_features(inputs, self.in_features)
         bias = None if self.bias is None else self.bias[...]
         inputs, _, bias = self.promote_dtype((inputs, self._like_weights, bias), dtype=self.dtype)
         return self._forward(inputs[..., None, :], bias, key, time, chip)
-
-
-class Conv(AnalogLayer, nnx.Conv):
-    """`flax.nnx.Conv` on crossbar arrays, in one to three dimensions: each patch is one input vector.
-
-    Takes the arguments of `flax.nnx.Conv`, and:
-
-    Args:
-      hardware: the `Hardware`; `None` is ideal.
-      learn_output_scale: whether each output channel gets a learned digital factor.
-
-    The rows of its matrices are (input channel, *kernel position), the groups of `feature_group_count`
-    separate matrices.
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        kernel_size: Any,
-        strides: Any = 1,
-        *,
-        hardware: Hardware | None = None,
-        learn_output_scale: bool = False,
-        rngs: nnx.Rngs,
-        **kwargs: Any,
-    ):
-        super().__init__(in_features, out_features, kernel_size, strides, rngs=rngs, **kwargs)
-        self._set_up(hardware, learn_output_scale, self.param_dtype)
-
-    def matrices(self) -> Array:
-        """Return the kernel as `[groups, in_features / groups * positions, out_features / groups]`."""
-        kernel = self.kernel[...] if self.mask is None else self.kernel[...] * self.mask
-        rows = jnp.moveaxis(kernel, -2, 0).reshape(
-            -1, self.feature_group_count, kernel.shape[-1] // self.feature_group_count
-        )
-        return jnp.swapaxes(rows, 0, 1)
-
-    def __call__(
-        self,
-        inputs: Array,
-        out_sharding: Any = None,
-        *,
-        key: Array | None = None,
-        time: Array | float | None = None,
-        chip: Tile | Effective | None = None,
-    ) -> Array:
-        """Apply the layer.
-
-        Args:
-          inputs: `[*batch, *spatial, in_features]`.
-          out_sharding: not supported; must be `None`.
-          key: random key for the noise of this call.
-          time: seconds since programming, for a chip.
-          chip: from `program` or `settle`; `None` for the layer's own, or none.
-
-        Returns:
-          `[*batch, *spatial', out_features]`.
-        """
-        _no_sharding(out_sharding)
-        _check_features(inputs, self.in_features)
-        bias = None if self.bias is None else self.bias[...]
-        inputs, _, bias = self.promote_dtype((inputs, self._like_weights, bias), dtype=self.dtype)
-        dims = len(self.kernel_size)
-        batch = inputs.shape[: inputs.ndim - dims - 1]
-        patches = self._patches(inputs.reshape(-1, *inputs.shape[len(batch) :]))
-        y = self._forward(patches, bias, key, time, chip)
-        return y.reshape(*batch, *y.shape[1:])
-
-    def _patches(self, inputs: Array) -> Array:
-        """Cut `[n, *spatial, channels]` into `[n, *spatial', groups, channels / groups * positions]`."""
-        dims = len(self.kernel_size)
-        strides, dilation, input_dilation = (
-            (v,) * dims if isinstance(v, int) else tuple(v)
-            for v in (self.strides or 1, self.kernel_dilation or 1, self.input_dilation or 1)
-        )
-        inputs, padding = _pad(inputs, self.padding, self.kernel_size, dilation)
-        channels_last = (0, dims + 1, *range(1, dims + 1))
-        patches = jax.lax.conv_general_dilated_patches(
-            inputs,
-            self.kernel_size,
-            strides,
-            padding,
-            lhs_dilation=input_dilation,
-            rhs_dilation=dilation,
-            dimension_numbers=jax.lax.ConvDimensionNumbers(
-                channels_last, (dims + 1, dims, *range(dims)), channels_last
-            ),
-        )
-        return patches.reshape(*patches.shape[:-1], self.feature_group_count, -1)
 
 
 def over_groups(f: Any, key: Array | None, *args: Any, keys: int | None = None) -> Any:
@@ -366,29 +306,13 @@ def over_groups(f: Any, key: Array | None, *args: Any, keys: int | None = None) 
     return jax.vmap(f, in_axes=(None if key is None else 0, *(0 for _ in args)))(own, *args)
 
 
-def _pad(inputs: Array, padding: Any, kernel_size: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[Array, Any]:
-    """Do the paddings that XLA does not know; return inputs and what is left to do, as `flax.nnx.Conv` does."""
-    dims = len(kernel_size)
-    reach = [(k - 1) * d for k, d in zip(kernel_size, dilation, strict=True)]
-    if padding in ("CIRCULAR", "REFLECT"):
-        pads = [(0, 0), *((r // 2, (r + 1) // 2) for r in reach), (0, 0)]
-        return jnp.pad(inputs, pads, mode="wrap" if padding == "CIRCULAR" else "reflect"), "VALID"
-    if padding == "CAUSAL":
-        if dims != 1:
-            raise ValueError(f"padding='CAUSAL' is for one dimension; got kernel_size={kernel_size}")
-        return jnp.pad(inputs, [(0, 0), (reach[0], 0), (0, 0)]), "VALID"
-    if isinstance(padding, int):
-        return inputs, [(padding, padding)] * dims
-    if isinstance(padding, str):
-        return inputs, padding
-    return inputs, [(p, p) if isinstance(p, int) else tuple(p) for p in padding]
-
-
-def _check_features(inputs: Array, features: int) -> None:
+def check_features(inputs: Array, features: int) -> None:
+    """Raise where the last axis of the inputs is not that of the features."""
     if inputs.ndim == 0 or inputs.shape[-1] != features:
         raise ValueError(f"inputs must have {features} features on their last axis; got shape {inputs.shape}")
 
 
-def _no_sharding(out_sharding: Any) -> None:
+def no_sharding(out_sharding: Any) -> None:
+    """Raise where a sharding of the outputs is asked for."""
     if out_sharding is not None:
         raise ValueError(f"out_sharding is not supported by analog layers; got {out_sharding!r}")

@@ -1,9 +1,9 @@
-"""From a Flax model to pure functions: split it, apply it, program it onto chips, convert it."""
+"""From a Flax model to pure functions: split it, apply it, program it onto chips."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from jax import Array
 
 from anajax._random import fold_read
 from anajax.arrays import Effective, Hardware, Tile
-from anajax.nn.analog import AnalogLayer, Chip, Conductance, Context, Conv, Linear, Spec, frozen_key
+from anajax.nn.analog import AnalogLayer, Chip, Conductance, Context, Spec, frozen_key
 
 ChipState = dict[str, Tile]
 
@@ -182,57 +182,6 @@ def program(key: Array | None, model: nnx.Module) -> ChipState:
     if not chip:
         raise ValueError(f"{type(model).__name__} has no analog layers; see anajax.nn.convert")
     return chip
-
-
-def convert(
-    model: nnx.Module,
-    hardware: Hardware,
-    where: Callable[[str, nnx.Module], bool] | None = None,
-    **options: Any,
-) -> Any:
-    """Return a copy of a Flax model whose `nnx.Linear` and `nnx.Conv` layers are analog.
-
-    Args:
-      model: any NNX model; it stays as it is.
-      hardware: for all converted layers.
-      where: `where(name, layer)` chooses which layers to convert; all by default.
-      **options: options of the analog layers, such as `learn_output_scale=True`.
-    """
-    model = nnx.clone(model)
-    made: dict[int, nnx.Module] = {}
-    for path, module in list(nnx.iter_modules(model)):
-        kind = {nnx.Linear: Linear, nnx.Conv: Conv}.get(type(module))
-        if kind is not None and (where is None or where(".".join(map(str, path)) or "self", module)):
-            made[id(module)] = _analog(kind, module, hardware, options)
-    if id(model) in made:
-        return made[id(model)]
-    for _, parent in list(nnx.iter_graph(model)):
-        items = (
-            parent.items() if isinstance(parent, dict) else vars(parent).items() if hasattr(parent, "__dict__") else ()
-        )
-        for name, value in list(items):
-            if id(value) in made:
-                setattr(parent, name, made[id(value)])
-            elif isinstance(value, list):
-                value[:] = [made.get(id(v), v) for v in value]
-    return model
-
-
-def _analog(kind: type, module: Any, hardware: Hardware, options: dict[str, Any]) -> Any:
-    """Return an analog layer with the settings and parameters of a digital one."""
-    same = {n: getattr(module, n) for n in ("use_bias", "dtype", "param_dtype", "precision", "promote_dtype")}
-    if kind is Conv:
-        names = ("padding", "input_dilation", "kernel_dilation", "feature_group_count", "mask")
-        same |= {n: getattr(module, n) for n in names}
-        args = (module.in_features, module.out_features, module.kernel_size, module.strides)
-    else:
-        args = (module.in_features, module.out_features)
-    zeros = jax.nn.initializers.zeros
-    layer = kind(*args, hardware=hardware, kernel_init=zeros, rngs=nnx.Rngs(0), **same, **options)
-    layer.kernel.set_value(module.kernel.get_value())
-    if module.bias is not None:
-        layer.bias.set_value(module.bias.get_value())
-    return layer
 
 
 def fold_name(key: Array, name: str) -> Array:
