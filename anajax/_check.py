@@ -50,6 +50,12 @@ def in_range(x: Any, name: str, **bounds: float) -> None:
             raise ValueError(f"{name} must be {allowed}; got {shown:g}{where}" + (" (NaN)" if not test else ""))
 
 
+def integer(x: Any, name: str, *, ge: int) -> None:
+    """Raise unless `x` is a Python integer, or one of NumPy, of at least `ge`."""
+    if isinstance(x, bool) or not isinstance(x, int | np.integer) or x < ge:
+        raise ValueError(f"{name} must be an integer of at least {ge}; got {x!r}")
+
+
 def finite(x: Any, name: str) -> None:
     """Raise unless every value of `x` is finite."""
     if is_concrete(x):

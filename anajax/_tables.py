@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from anajax import arrays, devices, presets
@@ -38,7 +38,8 @@ def build(table: Any, where: str, start: Any = None) -> Any:
             given = {n: _value(v, f"{where}.arguments.{n}") for n, v in (arguments or {}).items()}
             start = _named(_presets(), preset, f"{where}.preset")(**given)
         if not isinstance(start, Record):
-            raise ValueError(f"{where} must have a type or a preset, as there is no record to change the fields of")
+            keys = ", ".join(table) or "nothing"
+            raise ValueError(f"{where} must have a type or a preset, as nothing is there to change; got {keys}")
         return start.replace(**_fields(fields, where, type(start), start))
     except TypeError as error:
         raise ValueError(f"{where}: {error}") from error
@@ -47,6 +48,12 @@ def build(table: Any, where: str, start: Any = None) -> Any:
 def _fields(table: Mapping[str, Any], where: str, cls: Any, now: Any) -> dict[str, Any]:
     """Return the fields of a record; `now` has those that it starts from."""
     static = {f.name for f in dataclasses.fields(cls) if f.metadata.get("static")}
+    known = [f.name for f in dataclasses.fields(cls)]
+    for n, value in table.items():
+        if n not in known:
+            raise ValueError(f"{where} has no field {n!r}; {meant(n, known)}")
+        if isinstance(value, str | bool) and value is not False and n not in static:
+            raise ValueError(f"{where}.{n} must be a number, a table with a type or a preset, or false; got {value!r}")
     values = {n: _value(v, f"{where}.{n}", getattr(now, n, None)) for n, v in table.items()}
     return {n: tuple(v) if n in static and isinstance(v, list) else v for n, v in values.items()}
 
@@ -61,10 +68,14 @@ def _value(value: Any, where: str, now: Any = None) -> Any:
 
 def _named(known: Mapping[str, Any], name: Any, where: str) -> Any:
     if name not in known:
-        close = difflib.get_close_matches(str(name), known, n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else f"it may be {', '.join(sorted(known))}"
-        raise ValueError(f"{where} is {name!r}, which there is not; {hint}")
+        raise ValueError(f"{where} is {name!r}, which there is not; {meant(name, known)}")
     return known[name]
+
+
+def meant(name: Any, known: Iterable[str]) -> str:
+    """Return what a name that is not known may have meant."""
+    close = difflib.get_close_matches(str(name), known, n=3)
+    return f"did you mean {', '.join(close)}?" if close else f"it may be {', '.join(sorted(known))}"
 
 
 def _types() -> dict[str, type[Record]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -77,8 +78,13 @@ def study(
     from anajax import study_file
 
     if devices is not None:
+        if not 1 <= devices <= (os.cpu_count() or 1):
+            raise ValueError(f"devices must be from 1 to {os.cpu_count()}, the cores of this machine; got {devices}")
         jax.config.update("jax_num_cpu_devices", devices)  # a CPU is one device, unless asked to be several
-    study_file.run(file, out=out or Path(file.stem), resume=resume, dry_run=dry_run, devices=devices)
+    try:
+        study_file.run(file, out=out or Path(file.stem), resume=resume, dry_run=dry_run, devices=devices)
+    except KeyboardInterrupt:
+        sys.exit("anajax: stopped" if dry_run else "anajax: stopped; the same command with --resume goes on")
 
 
 def main(args: list[str] | None = None) -> None:

@@ -11,22 +11,33 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import xarray as xr
 from flax import nnx
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
-from anajax import _tables, chips, data, nn, perceptron
+from anajax import _check, _tables, chips, data, nn, perceptron
 from anajax._record import get
 from anajax.arrays import Hardware, Modifier
 from anajax.chips import _folder
+from anajax.chips._provenance import fields
 from anajax.chips.running import mesh_of
 
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "day": 86400.0, "month": 30 * 86400.0, "year": 365 * 86400.0}
 _ACTIVATIONS = {"relu": nnx.relu, "tanh": nnx.tanh, "sigmoid": nnx.sigmoid, "gelu": nnx.gelu}
 _DESIGNS = {"grid": chips.grid, "points": chips.points, "random": chips.random, "sobol": chips.sobol}
 _DESIGNS["latin_hypercube"] = chips.latin_hypercube
+_KINDS = {
+    "int": (int, "an integer"),
+    "float": ((int, float), "a number"),
+    "str": (str, "text"),
+    "bool": (bool, "true or false"),
+    "list": (list, "a list"),
+    "dict": (dict, "a table"),
+}
 _ROWS = 24  # of a table, before it refers to the file
 
 
@@ -116,7 +127,7 @@ class Plan:
 def read(path: str | Path) -> Plan:
     """Read a study file; raise an error that names the key, its value and what is allowed."""
     path = Path(path)
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(f"no study file at {path}")
     try:
         table = tomllib.loads(path.read_text())
@@ -138,11 +149,11 @@ def read(path: str | Path) -> Plan:
 
 def _check_plan(plan: Plan, tables: set[str]) -> None:
     """Raise for whatever would fail later, or have no effect."""
-    try:
-        for name in plan.sweep:
+    for name in plan.sweep:
+        try:
             get(plan.hardware, name)
-    except TypeError as error:
-        raise ValueError(f"sweep: {error}") from error
+        except TypeError as error:
+            raise ValueError(f"sweep.{name}: {error}") from error
     _among(plan.network.activation, "network.activation", _ACTIVATIONS)
     _among(plan.design.kind, "design.kind", _DESIGNS)
     for name, value, least in (
@@ -151,10 +162,11 @@ def _check_plan(plan: Plan, tables: set[str]) -> None:
         ("training.epochs", plan.training.epochs, 0),
         ("training.aware", plan.training.aware, 0),
         ("chunk", plan.chunk, 0),
-        *(("network.hidden", size, 1) for size in plan.network.hidden),
+        ("design.points", plan.design.points, 1),
+        ("seed", plan.seed, 0),
+        *((f"network.hidden[{k}]", size, 1) for k, size in enumerate(plan.network.hidden)),
     ):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
+        _check.integer(value, name, ge=least)
     if not 0 <= plan.threshold <= 1:
         raise ValueError(f"threshold must be an accuracy from 0 to 1; got {plan.threshold}")
     if "training" in tables and plan.network.checkpoint:
@@ -187,11 +199,13 @@ def run(
         _claim(out, plan, resume)
     study = _study(plan, None if dry_run else out / "network", Path(path).parent, console)
     if dry_run:
-        console.print(str(study.estimate(chunk=plan.chunk or None, devices=devices)))
+        console.print(str(study.estimate(chunk=plan.chunk or None, devices=devices)), soft_wrap=True)
+        if not plan.network.checkpoint:
+            console.print("training, which comes first, is not counted")
         return None
     found = study.run(folder=out / "chunks", chunk=plan.chunk or None, devices=devices, progress=plan.title or "chips")
     found = found.assign_attrs(study_file=Path(path).read_text())
-    console.print(_table(found, plan))
+    _print(_table(found, plan), console)
     console.print(f"numbers: {chips.save(found, out / 'study.nc')}", soft_wrap=True)
     _draw(found, plan, out / "study.png", console)
     return found
@@ -200,18 +214,27 @@ def run(
 def _claim(out: Path, plan: Plan, resume: bool) -> None:
     """Make the folder of the study, or raise where it holds something else."""
     known = out / "study.json"
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out must be a folder; {out} is a file")
     if known.exists() and not resume:
         raise ValueError(f"{out} holds a study already; go on with it by --resume, or name another folder by --out")
     if out.exists() and not known.exists() and any(out.iterdir()):
         raise ValueError(f"{out} holds something else than a study; name another folder by --out")
     out.mkdir(parents=True, exist_ok=True)
     trained = {name: dataclasses.asdict(getattr(plan, name)) for name in ("data", "network", "training")}
-    _folder.match(known, trained | {"seed": plan.seed, "hardware": repr(plan.hardware)})
+    hardware = {name: np.asarray(leaf).tolist() for name, leaf in fields(plan.hardware)}
+    settings = str(jax.tree.structure(plan.hardware))
+    _folder.match(known, trained | {"seed": plan.seed, "hardware": hardware, "settings": settings})
 
 
 def _study(plan: Plan, kept: Path | None, beside: Path, console: Console) -> chips.Study:
     """Return the study, its network trained and kept in a folder; untrained where there is none to keep it in."""
-    dataset = data.load(plan.data.name, plan.data.folder or None)
+    try:
+        dataset = data.load(plan.data.name, plan.data.folder or None)
+    except ValueError as error:
+        raise ValueError(f"data.{error}") from error
+    if plan.data.images > len(dataset.x_test) and plan.data != Data(name=plan.data.name, folder=plan.data.folder):
+        raise ValueError(f"data.images must be at most {len(dataset.x_test)}; got {plan.data.images}")
     x, x_test = (jnp.asarray(a.reshape(len(a), -1)) for a in (dataset.x_train, dataset.x_test[: plan.data.images]))
     sizes = (x.shape[1], *plan.network.hidden, dataset.classes)
     activation = _ACTIVATIONS[plan.network.activation]
@@ -281,44 +304,47 @@ def _table(study: xr.Dataset, plan: Plan) -> Table:
                 f"{float(row['yield']):.1f} ({float(row['yield_low']):.1f} to {float(row['yield_high']):.1f})"
             )
         out.add_row(*settings, labels[t], *numbers)
+    notes = ["± half of the 95 % interval of the mean"]
+    if plan.threshold:
+        notes.append(f"yield: chips at {100 * plan.threshold:g} or above, with its 95 % interval")
     if len(rows) > _ROWS:
-        out.caption = f"the first {_ROWS} of {len(rows)} rows; the file has all"
+        notes.append(f"the first {_ROWS} of {len(rows)} rows; the file has all")
+    out.caption = "\n".join(notes)
     return out
+
+
+def _print(table: Table, console: Console) -> None:
+    """Print a table whole: on a narrow terminal its lines wrap, and no number is cut."""
+    wide = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+    (console if wide <= console.width else Console(file=console.file, width=wide)).print(table)
 
 
 def _draw(study: xr.Dataset, plan: Plan, path: Path, console: Console) -> None:
     from anajax import plot
 
-    if len(plan.times) < 2 or study["accuracy"].ndim > 3:
+    title, threshold = plan.title or "study", plan.threshold or None
+    if plan.sweep:
+        figure = plot.accuracy_over_fields(study, threshold=threshold)
+    elif len(plan.times) > 1:
+        figure = plot.accuracy_over_time({title: {"accuracy": study}}, threshold=threshold)
+    else:
         return
-    others = [d for d in study["accuracy"].dims if d not in ("chip", "time")]
-    lines = {
-        f"{d} {_label(study, d, k)}": study.isel({d: k}, drop=True)
-        for d in others
-        for k in range(min(study.sizes[d], 8))
-    } or {"accuracy": study}
-    plot.accuracy_over_time({plan.title or "study": lines}, threshold=plan.threshold or None).savefig(path, dpi=150)
+    figure.savefig(path, dpi=150)
     console.print(f"figure:  {path}", soft_wrap=True)
-
-
-def _label(study: xr.Dataset, dim: Any, k: int) -> str:
-    return f"{float(study[dim][k]):.4g}" if dim in study.coords else str(k)
 
 
 def _settings(kind: type, table: Any, where: str, **given: Any) -> Any:
     """Return a dataclass of settings from a table whose keys and types are those of its fields."""
     if not isinstance(table, Mapping):
         raise ValueError(f"{where[:-1]} must be a table; got {table!r}")
-    fields = {f.name: f for f in dataclasses.fields(kind) if f.name not in given}
+    keys = {f.name: f for f in dataclasses.fields(kind) if f.name not in given}
     for name, value in table.items():
-        if name not in fields:
-            allowed = ", ".join(dict.fromkeys([*fields, *(() if where else ("hardware", "sweep", *given))]))
-            raise ValueError(f"{where}{name} is not a key of a study file; allowed are {allowed}")
-        wanted = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}[
-            str(fields[name].type)
-        ]
+        if name not in keys:
+            allowed = list(dict.fromkeys([*keys, *(() if where else ("hardware", "sweep", *given))]))
+            raise ValueError(f"{where}{name} is not a key of a study file; {_tables.meant(name, allowed)}")
+        wanted, called = _KINDS[str(keys[name].type)]
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-            raise ValueError(f"{where}{name} must be of type {fields[name].type}; got {value!r}")
+            raise ValueError(f"{where}{name} must be {called}; got {value!r}")
     return kind(**table, **given)
 
 

@@ -1,11 +1,13 @@
 """Study files: records by name, errors that name the key, and a study from a file, stopped and gone on with."""
 
+import io
 import re
 
 import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.image import imread
+from rich.console import Console
 
 import anajax
 from anajax import _tables, chips, cli, study_file
@@ -42,10 +44,14 @@ def test_tables_make_the_records_that_they_name():
         ({"type": "ADCs"}, "part.type is 'ADCs', which there is not; did you mean .*ADC"),
         ({"preset": "pcn"}, "part.preset is 'pcn', which there is not; did you mean .*pcm"),
         ({"type": "ADC", "preset": "pcm"}, "part must have a type or a preset; got both"),
-        ({"type": "ADC", "bit": 6}, "part: ADC has no field 'bit'; it has .*bits"),
+        ({"type": "ADC", "bit": 6}, "part has no field 'bit'; did you mean bits"),
         ({"type": "ADC", "bits": -1}, "ADC.bits must be .*got -1"),
         ({"type": "ADC", "arguments": {}}, "part has arguments, which only a preset takes"),
-        ({"bits": 6}, "part must have a type or a preset"),
+        ({"bits": 6}, "part must have a type or a preset, as nothing is there to change; got bits"),
+        ({"typ": "ADC"}, "part must have a type or a preset, .*; got typ"),
+        ({"preset": "standard_aimc", "output_noize": {"sigma": 0.1}}, "no field 'output_noize'; did you mean output_"),
+        ({"preset": "standard_aimc", "device": "pcm"}, "device must be a number, a table with a type .*; got 'pcm'"),
+        ({"preset": "standard_aimc", "adc": True}, r"part\.adc must be a number, a table .*, or false; got True"),
         ({"type": "Hardware", "adc": {"bits": {"value": 3}}}, "adc must have a type or a preset"),
         ({"preset": "standard_aimc", "adc": {"bits": {"value": 3}}}, r"part\.adc\.bits must have a type or a preset"),
         ({"preset": "pcm", "arguments": {"x": 1}}, "part: pcm.* unexpected keyword argument 'x'"),
@@ -126,6 +132,9 @@ def test_a_file_is_trained_measured_kept_and_gone_on_with(tmp_path, capsys):
     path.write_text(text.replace("epochs = 12", "epochs = 13"))  # the network that is there is another one
     with pytest.raises(ValueError, match=r"holds another study \(training\.epochs: 12 there, 13 here"):
         study_file.run(path, out=out, resume=True)
+    path.write_text(text.replace("wires = false", "output_noise.sigma = 0.03"))
+    with pytest.raises(ValueError, match=r"holds another study .*hardware\.output_noise\.sigma: 0\.0\d+ there, 0\.0"):
+        study_file.run(path, out=out, resume=True)
     path.write_text(text.replace("chips = 4", "chips = 5"))
     with pytest.raises(ValueError, match=r"holds another study \(chips: 4 there, 5 here"):
         study_file.run(path, out=out, resume=True)
@@ -134,8 +143,37 @@ def test_a_file_is_trained_measured_kept_and_gone_on_with(tmp_path, capsys):
 def test_a_dry_run_estimates_and_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cli.main(["study", str(written(tmp_path)), "--dry-run"])
-    assert re.search(r"^8 chips in about .* of compiling; [\d,]+ MB for", capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    assert re.search(r"^4 chips at 2 points in about .* of compiling; [\d,]+ MB for.*\ntraining", printed)
     assert [p.name for p in tmp_path.iterdir()] == ["bits.toml"]
+
+
+def test_what_is_stopped_by_hand_says_how_to_go_on(tmp_path, monkeypatch):
+    def stopped(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study_file, "run", stopped)
+    with pytest.raises(SystemExit, match="stopped; the same command with --resume goes on"):
+        cli.main(["study", str(written(tmp_path))])
+    with pytest.raises(SystemExit, match=r"devices must be from 1 to .*, the cores of this machine; got 0"):
+        cli.main(["study", str(written(tmp_path)), "--devices", "0"])
+    (tmp_path / "file").write_text("")
+    monkeypatch.undo()
+    with pytest.raises(SystemExit, match=r"out must be a folder; .*file is a file"):
+        cli.main(["study", str(written(tmp_path)), "--out", str(tmp_path / "file")])
+    with pytest.raises(SystemExit, match="no study file at"):
+        cli.main(["study", str(tmp_path)])
+
+
+def test_no_number_is_cut_on_a_narrow_terminal(tmp_path):
+    out = io.StringIO()
+    plan = study_file.read(written(tmp_path))
+    coords = {"adc.bits": [4, 8], "chip": [0, 1], "time": [20.0, 365 * 86400.0]}
+    found = xr.Dataset({"accuracy": (tuple(coords), np.full((2, 2, 2), 0.9123))}, coords=coords)
+    study_file._print(study_file._table(found, plan), Console(file=out, width=40))
+    assert "100.0 (15.8 to 100.0)" in out.getvalue()
+    assert "…" not in out.getvalue()
+    assert "± half of the 95 % interval of the mean" in out.getvalue()
 
 
 def test_drawn_designs_and_times_in_words():
@@ -158,9 +196,11 @@ def test_drawn_designs_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        ("images = 40", 'name = "digit"', "^data.name must be one of .digits"),
+        ("images = 40", "images = 36000", "data.images must be at most 360; got 36000"),
         ("threshold = 0.5", "threshold = 95", "threshold must be an accuracy from 0 to 1; got 95"),
         ("images = 40", "images = 0", r"data\.images must be an integer of at least 1; got 0"),
-        ("hidden = [16]", 'hidden = ["a"]', r"network\.hidden must be an integer of at least 1; got 'a'"),
+        ("hidden = [16]", 'hidden = ["a"]', r"network\.hidden\[0\] must be an integer of at least 1; got 'a'"),
         ("hidden = [16]", 'checkpoint = "there"', r"training has no effect on a network\.checkpoint"),
         ("DeviceNoise", "DeviceNoisy", r"training\.modifier\.type is 'DeviceNoisy', which there is not"),
         ('"DeviceNoise", scale = 2.0', '"ADC"', r"training\.modifier must be a Modifier; got ADC"),
@@ -187,12 +227,15 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("top", "rest", "message"),
     [
-        ("chip = 3", "", "^chip is not a key of a study file; allowed are title, chips"),
-        ('seed = "a"', "", "^seed must be of type int; got 'a'"),
-        ("", "adc.bit = [3]", "sweep: ADC has no field 'bit'"),
+        ("chip = 3", "", "^chip is not a key of a study file; did you mean chips"),
+        ('seed = "a"', "", "^seed must be an integer; got 'a'"),
+        ("", "adc.bit = [3]", r"sweep\.adc\.bit: ADC has no field 'bit'"),
         ("", "dac.bound = []", "sweep of 'dac.bound' must be a list of at least one value"),
         ("", '[design]\nkind = "sobel"', "design.kind must be one of grid, points, .*; got 'sobel'"),
         ("[data", "", "bits.toml is not TOML"),
+        ("seed = -1", "", "seed must be an integer of at least 0; got -1"),
+        ('chunk = "3"', "", "^chunk must be an integer; got '3'"),
+        ("", "[design]\npoints = 0", "design.points must be an integer of at least 1; got 0"),
         ("chunk = -1", "", "chunk must be an integer of at least 0; got -1"),
         ("", "[design]\npoints = 5", "points, seed and log of design are of drawn kinds; a grid takes values"),
     ],

@@ -21,6 +21,8 @@ class Folder:
 
     def __init__(self, path: str | Path, description: dict[str, Any]):
         self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"folder must be a folder; {self.path} is a file")
         self.path.mkdir(parents=True, exist_ok=True)
         known = self.path / "study.json"
         if not known.exists():
@@ -66,6 +68,8 @@ def match(known: Path, description: dict[str, Any]) -> str:
     except (OSError, ValueError) as error:
         raise ValueError(f"{known} is not a study's description: {error}") from error
     differences = _differences(old, description)
+    if [name for name, _, _ in differences] == ["chunk"]:
+        raise ValueError(f"folder {known.parent} was begun with chunk={differences[0][1]}; go on with that")
     if differences:
         shown = "; ".join(f"{name}: {_short(a)} there, {_short(b)} here" for name, a, b in differences[:5])
         more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""

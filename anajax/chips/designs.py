@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -52,7 +51,11 @@ def grid(fields: Mapping[str, Sequence[float]]) -> Design:
     values = {path: _values(path, v) for path, v in fields.items()}
     shape = tuple(len(v) for v in values.values())
     checked_size(math.prod(shape) * len(shape))
-    combinations = np.array(list(itertools.product(*values.values()))).reshape(math.prod(shape), len(shape))
+    for path, v in values.items():
+        if len(np.unique(v)) < len(v):
+            raise ValueError(f"sweep of {path!r} must not repeat a value; got {v.tolist()}")
+    axes = np.meshgrid(*values.values(), indexing="ij")
+    combinations = np.stack(axes, axis=-1).reshape(-1, len(shape)) if shape else np.zeros((1, 0))
     return Design(tuple(values), combinations, shape)
 
 
@@ -162,8 +165,7 @@ def _values(path: str, given: Sequence[float]) -> np.ndarray:
 def _checked(ranges: Ranges, n: int, log: bool) -> None:
     if not ranges:
         raise ValueError("ranges must name at least one field; got none")
-    if n < 1:
-        raise ValueError(f"n must be at least 1 point; got {n}")
+    _check.integer(n, "n", ge=1)
     checked_size(n * len(ranges))
     for path, pair in ranges.items():
         if np.shape(pair) != (2,):

@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from anajax import _check
 from anajax.chips._folder import Folder
 from anajax.chips.ensemble import keys
 
@@ -55,20 +56,23 @@ class Estimate(NamedTuple):
     """What a study will take, from one chip of it.
 
     Attributes:
-      chips: to be measured, at all points together.
+      chips: to be measured.
+      points: at each of which they are.
       memory: bytes of the compiled program, its arguments and the results, without those of Python and of compiling.
       compiling: seconds, once.
       running: seconds, if devices do not share their cores.
     """
 
     chips: int
+    points: int
     memory: int
     compiling: float
     running: float
 
     def __str__(self) -> str:
+        at = f" at {self.points:,} points" if self.points > 1 else ""
         return (
-            f"{self.chips:,} chips in about {_span(self.running)}, after {_span(self.compiling)} of compiling;"
+            f"{self.chips:,} chips{at} in about {_span(self.running)}, after {_span(self.compiling)} of compiling;"
             f" {self.memory / 1e6:,.0f} MB for the program and its results"
         )
 
@@ -86,10 +90,10 @@ def estimate(study: Study, chunk: int | None, devices: int | Sequence[Any] | Non
     program_size = sum(getattr(sizes, f"{part}_size_in_bytes") for part in ("temp", "argument", "generated_code"))
     workers, size = mesh_of(devices).size, chunk_of(study, chunk)
     rounds = sum(-(-min(size, study.chips - first) // workers) for first in range(0, study.chips, size))
-    chips = len(study.design) * study.chips
-    results_size = chips * len(study.times) * args[4].dtype.itemsize
-    running = len(study.design) * rounds * each
-    return Estimate(chips, workers * program_size + results_size, compiling, running)
+    points = len(study.design)
+    results_size = points * study.chips * len(study.times) * args[4].dtype.itemsize
+    running = points * rounds * each
+    return Estimate(study.chips, points, workers * program_size + results_size, compiling, running)
 
 
 def lowered(study: Study) -> Any:
@@ -106,8 +110,8 @@ def _arguments(study: Study) -> tuple[Any, ...]:
 
 def chunk_of(study: Study, chunk: int | None) -> int:
     """Return the chips of one call: by default a twentieth, but at least 64, so that devices are seldom idle."""
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk must be at least 1; got {chunk}")
+    if chunk is not None:
+        _check.integer(chunk, "chunk", ge=1)
     return min(study.chips, chunk or _up(math.ceil(study.chips / 20), 64))
 
 

@@ -11,8 +11,10 @@ import numpy as np
 import xarray as xr
 from jax import Array
 
+from anajax import _check
 from anajax.chips._provenance import provenance
 from anajax.chips.results import variable, wide
+from anajax.chips.yields import checked_share
 
 
 def sensitivity(
@@ -31,14 +33,15 @@ def sensitivity(
       loss: `loss(hardware, i)` of chip i, a smooth scalar: a cross-entropy rather than an accuracy.
       hardware: one `Hardware`, or `{name: Hardware}`.
       chips: how many chips to average over.
-      confidence: of the intervals, by Student's t over the chips.
+      confidence: of the intervals, by Student's t over the chips. They know nothing of the examples, which all chips
+        share: slopes of few examples by fields that round, such as bits, may differ from those of many by far more.
 
     Returns:
       A dataset over `field` (dotted paths; arrays count by element, `path[k]`), the strongest elasticity first, with
       `value`, `slope`, `slope_ci`, `elasticity`, `elasticity_ci` (half widths), and the mean loss in its attributes.
     """
-    if chips < 2:
-        raise ValueError(f"chips must be at least 2, for an interval; got {chips}")
+    _check.integer(chips, "chips", ge=2)
+    checked_share(confidence, "confidence")
 
     @jax.jit
     def run(hardware: Any, index: Array) -> tuple[Array, Any]:
@@ -91,14 +94,17 @@ def thresholds(study: xr.Dataset, drop: float = 0.01, *, chance: float = 0.0, co
     Returns:
       A dataset over `field`, the one that bears the least factor first: `start` (the field's first value),
       `threshold`, `low` and `high` (where the ends of the drop's interval cross; `nan` where they do not within the
-      values), `factor` (threshold / start) and `largest` (the largest drop that was seen).
+      values), `factor` (threshold / start), `largest` (the largest drop that was seen), and `below` and `above`, the
+      values that the threshold was read between: the interval is that of the chips, and knows nothing of the curve
+      between these two.
     """
     values = variable(study)
     if "point" not in values.dims or values.sizes.get("time", 1) != 1:
         raise ValueError(f"study must be of a design by one_at_a_time, at one time; got {dict(values.sizes)}")
     if not 0 < drop < 1:
         raise ValueError(f"drop must be between 0 and 1; got {drop}")
-    seen = values.squeeze("time", drop=True).transpose("point", "chip").values.astype(float)
+    seen = values.squeeze("time") if "time" in values.dims else values
+    seen = seen.transpose("point", "chip").values.astype(float)
     best, n = seen[0].mean() - chance, seen.shape[1]
     if best <= 0:
         raise ValueError(f"chance must be below the value of the first point, {seen[0].mean():.4g}; got {chance}")
@@ -121,7 +127,10 @@ def thresholds(study: xr.Dataset, drop: float = 0.01, *, chance: float = 0.0, co
             )
         own = np.concatenate([[0], own[np.argsort(np.abs(at[own] - at[0]), kind="stable")]])
         crossed = [_crossing(at[own], curve[own], drop) for curve in (mean, mean + width, mean - width)]
-        rows.append((at[0], *crossed, crossed[0] / at[0] if at[0] else np.nan, mean[own].max()))
+        if len(own) > 1 and at[own[1]] < at[0]:  # worse downwards
+            crossed[1:] = crossed[:0:-1]
+        sides = _sides(at[own], mean[own], drop)
+        rows.append((at[0], *crossed, crossed[0] / at[0] if at[0] else np.nan, mean[own].max(), *sides))
     order = np.lexsort(
         (
             [abs(np.log(row[4])) if row[4] > 0 else np.inf for row in rows],
@@ -129,10 +138,23 @@ def thresholds(study: xr.Dataset, drop: float = 0.01, *, chance: float = 0.0, co
         )
     )
     columns = dict(
-        zip(("start", "threshold", "low", "high", "factor", "largest"), np.array(rows)[order].T, strict=True)
+        zip(
+            ("start", "threshold", "low", "high", "factor", "largest", "below", "above"),
+            np.array(rows)[order].T,
+            strict=True,
+        )
     )
     attrs = study.attrs | {"drop": drop, "chance": chance, "confidence": confidence, "chips": n}
     return xr.Dataset({k: ("field", v) for k, v in columns.items()}, {"field": np.array(fields)[order]}, attrs)
+
+
+def _sides(at: np.ndarray, curve: np.ndarray, level: float) -> tuple[float, float]:
+    """Return the values between which a curve first reaches a level, the lower first."""
+    above = np.flatnonzero(curve >= level)
+    if not above.size or above[0] == 0:
+        return np.nan, np.nan
+    low, high = sorted(at[above[0] - 1 : above[0] + 1])
+    return float(low), float(high)
 
 
 def _crossing(at: np.ndarray, curve: np.ndarray, level: float) -> float:

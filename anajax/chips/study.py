@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax import Array
 
 from anajax import _check
 from anajax._record import get, replaced
+from anajax.arrays import Hardware
 from anajax.chips import running
 from anajax.chips._folder import digest
 from anajax.chips._provenance import fields, fingerprint, provenance, versions
@@ -59,19 +61,28 @@ class Study:
 
     def __post_init__(self) -> None:
         """Check everything that can be known before any work is done."""
-        if self.chips < 1:
-            raise ValueError(f"chips must be at least 1; got {self.chips}")
-        if not len(self.times):
-            raise ValueError("times must have at least one; got none")
-        _check.in_range(np.asarray(self.times, float), "times", ge=0)
-        _check.finite(np.asarray(self.times, float), "times")
+        _check.integer(self.chips, "chips", ge=1)
+        _checked_times(self.times)
+        if not isinstance(self.apply, Apply):
+            raise TypeError(f"apply must be from anajax.nn.split; got {type(self.apply).__name__}")
+        if not callable(self.metric):
+            raise TypeError(f"metric must be a function metric(outputs, y); got {self.metric!r}")
+        if not isinstance(self.sweep, Mapping | Design | None):
+            raise TypeError(f"sweep must be a dictionary of fields and values, or a design; got {self.sweep!r}")
+        for name, spec in self.hardware.items() if isinstance(self.hardware, dict) else [("hardware", self.hardware)]:
+            if not isinstance(spec, Hardware):
+                raise TypeError(f"{name} must be a Hardware; got {spec!r}")
+        _checked_data(self.x, self.y)
         for path in self.design.fields:
             now = get(self.hardware, path)
             if not isinstance(now, (jax.Array, np.ndarray)) or now.ndim:
                 raise ValueError(f"sweep of {path!r} must name a number of the hardware; it is {now!r}")
         checked_size(len(self.design) * self.chips * len(self.times))
         for k in _ends(self.design.values):
-            self.at(int(k))  # values that the hardware refuses are named before anything runs
+            try:
+                self.at(int(k))  # values that the hardware refuses are named before anything runs
+            except ValueError as error:
+                raise ValueError(f"sweep of {', '.join(self.design.fields)}: {error}") from error
 
     @functools.cached_property
     def design(self) -> Design:
@@ -209,6 +220,33 @@ def evaluate(
         rest=rest,
     )
     return study.run(folder=folder, chunk=chunk, devices=devices, progress=progress)
+
+
+def _checked_times(times: Any) -> None:
+    try:
+        seconds = np.asarray(times, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"times must be numbers of seconds; got {times!r}") from error
+    if seconds.ndim != 1 or not seconds.size:
+        raise ValueError(f"times must be a list of at least one number of seconds; got {times!r}")
+    _check.in_range(seconds, "times", ge=0)
+    _check.finite(seconds, "times")
+    if len(np.unique(seconds)) < seconds.size:
+        raise ValueError(f"times must not repeat a value; got {times!r}")
+
+
+def _checked_data(x: Any, y: Any) -> None:
+    sizes = {}
+    for name, tree in (("x", x), ("y", y)):
+        leaves = jax.tree.leaves(tree)
+        if not leaves or any(not np.ndim(leaf) for leaf in leaves):
+            raise ValueError(f"{name} must be arrays [n, ...]; got {tree!r}")
+        sizes |= {f"{name}{k or ''}": np.shape(leaf)[0] for k, leaf in enumerate(leaves)}
+        for leaf in leaves:
+            if jnp.issubdtype(leaf.dtype, jnp.floating):
+                _check.finite(leaf, name)
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"x and y must have as many examples; got {', '.join(f'{n}: {k}' for n, k in sizes.items())}")
 
 
 def _ends(values: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from scipy import stats
 
+from anajax import _check
+
 
 def clopper_pearson(good: Any, n: Any, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Return the exact interval of a share of which `good` of `n` were met.
@@ -99,7 +101,8 @@ def rare(
     (Hasofer-Lind and Rackwitz-Fiessler). Draws are centred there, and weighted by the ratio of densities: this works in
     any number of dimensions, as long as one region of failure rules.
 
-    Where no draw fails, the search has missed the failures: the probability is NaN.
+    Where no draw fails, the search has missed the failures: the probability is NaN. Where the mean chip fails, failures
+    are not rare, and draws are plain ones.
 
     Args:
       key: random key.
@@ -116,6 +119,8 @@ def rare(
       >>> bool(abs(found.probability / 2.87e-7 - 1) < 0.1)  # five standard deviations
       True
     """
+    for name, count, least in (("n", n, 2), ("steps", steps, 1), ("batch_size", batch_size, 1)):
+        _check.integer(count, name, ge=least)
     zero, unravel = ravel_pytree(jax.tree.map(jnp.zeros_like, scores))
     value_and_slope = jax.value_and_grad(lambda z: margin(unravel(z)))
 
@@ -124,7 +129,9 @@ def rare(
         length = jnp.maximum(jnp.sum(slope**2), 1e-30)
         return z + 0.7 * ((jnp.dot(slope, z) - value) / length * slope - z), None
 
-    centre = jax.lax.scan(nearer, zero, None, length=steps)[0]
+    nearest = jax.lax.scan(nearer, zero, None, length=steps)[0]
+    fails = margin(unravel(zero)) < 0
+    centre = jnp.where(fails, 0.0, nearest)
 
     def one(key: Array) -> Array:
         z = centre + jax.random.normal(key, centre.shape, centre.dtype)
@@ -134,9 +141,9 @@ def rare(
     weights = jax.lax.map(one, jax.random.split(key, n), batch_size=batch_size)
     return Rare(
         probability=jnp.where(weights.any(), jnp.mean(weights), jnp.nan),
-        std=jnp.std(weights, ddof=1) / jnp.sqrt(n),
-        distance=jnp.linalg.norm(centre) * jnp.where(margin(unravel(zero)) < 0, -1, 1),
-        margin=margin(unravel(centre)),
+        std=jnp.where(weights.any(), jnp.std(weights, ddof=1) / jnp.sqrt(n), jnp.nan),
+        distance=jnp.linalg.norm(nearest) * jnp.where(fails, -1, 1),
+        margin=margin(unravel(nearest)),
         effective=jnp.sum(weights) ** 2 / jnp.maximum(jnp.sum(weights**2), jnp.finfo(weights.dtype).tiny),
     )
 

@@ -1,5 +1,8 @@
 """Neural networks: Flax NNX modules over crossbar arrays, and the conversion of ordinary Flax models."""
 
+from anajax.nn.adapters import Adapter as Adapter
+from anajax.nn.adapters import adapters_only as adapters_only
+from anajax.nn.adapters import with_adapters as with_adapters
 from anajax.nn.analog import AnalogLayer as AnalogLayer
 from anajax.nn.analog import Chip as Chip
 from anajax.nn.analog import Conductance as Conductance

@@ -22,7 +22,28 @@ from anajax.devices import Ideal
 
 
 class Kernel(nnx.Param):
-    """Weights that live on arrays."""
+    """Weights that live on arrays; `outputs` of its metadata are the axes that an output has an index of."""
+
+    def columns(self) -> tuple[int, ...]:
+        """Return the axes that are not summed over, in the order of the outputs."""
+        return self.get_metadata()["outputs"]
+
+    def by_column(self, reduce: Any, w: Array) -> Array:
+        """Return `reduce(w, axis=...)` of each column of a kernel `w` of these axes, kept as it broadcasts."""
+        return reduce(w, axis=tuple(a for a in range(w.ndim) if a not in self.columns()), keepdims=True)
+
+    def spread(self, factors: Array) -> Array:
+        """Return factors of the outputs, `[groups * cols]`, in a shape that broadcasts to the kernel."""
+        axes, shape = self.columns(), self.get_value().shape
+        by_axis = factors.reshape([shape[a] for a in axes]).transpose([axes.index(a) for a in sorted(axes)])
+        return by_axis.reshape([shape[a] if a in axes else 1 for a in range(len(shape))])
+
+    def gathered(self, factors: Array) -> Array:
+        """Return what `spread` makes of the result: factors that broadcast to the kernel, as `[groups * cols]`."""
+        axes, shape = self.columns(), self.get_value().shape
+        whole = jnp.broadcast_to(factors, [shape[a] if a in axes else 1 for a in range(len(shape))])
+        by_axis = whole.reshape([shape[a] for a in sorted(axes)])
+        return by_axis.transpose([sorted(axes).index(a) for a in axes]).ravel()
 
 
 class OutputScale(nnx.Param):
@@ -104,6 +125,7 @@ class AnalogLayer:
       deterministic: whether the modifier of hardware-aware training is off; set by `model.train()`, `.eval()`.
       output_scale: learned digital scales `[out_features]`, or `None`.
       input_range: learned input range, where `hardware.inputs` is a `LearnedRange`; else `None`.
+      adapter: a digital product of low rank beside the arrays, from `with_adapters`; else `None`.
     """
 
     in_features: Any
@@ -121,7 +143,7 @@ class AnalogLayer:
         for name in ("precision", "preferred_element_type", "dot_general_cls", *plain):
             if getattr(self, name, None) not in (None, plain.get(name)):
                 raise ValueError(f"{name} is not supported by analog layers; got {getattr(self, name)!r}")
-        self.kernel = Kernel(self.kernel.get_value(), **self.kernel.get_metadata())
+        self.kernel = Kernel(self.kernel.get_value(), **self.kernel.get_metadata(), outputs=self._outputs())
         self.hardware = Spec(hardware)
         self.chip = Chip(None)
         self.context = None
@@ -129,6 +151,7 @@ class AnalogLayer:
         columns = self.matrices().shape[-1] * self.matrices().shape[0]
         self.output_scale = OutputScale(jnp.ones((columns,), param_dtype)) if learn_output_scale else nnx.data(None)
         self.input_range = nnx.data(None)
+        self.adapter = nnx.data(None)
         if isinstance(hardware.inputs, LearnedRange):
             self.input_range = InputRange(jnp.asarray(hardware.inputs.initial, param_dtype))
 
@@ -136,9 +159,24 @@ class AnalogLayer:
         """Return the weights as matrices, `[groups, rows, cols]`."""
         raise NotImplementedError
 
-    def scaled(self, kernel: Array, scale: Array) -> Array:
-        """Return a kernel with a factor `scale [groups * cols]` for each output."""
-        return kernel * scale
+    def _outputs(self) -> tuple[int, ...]:
+        """Return the axes of the kernel that an output has an index of, groups first."""
+        return (self.kernel.get_value().ndim - 1,)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Groups, rows and columns of the matrices."""
+        if self.crossbar is not None:
+            rows, cols = self.crossbar.shape
+            return len(self.crossbar.scale), rows, cols
+        groups, rows, cols = self.matrices().shape
+        return groups, rows, cols
+
+    def kernel_of(self, matrices: Array) -> Any:
+        """Return the kernel of matrices `[groups, rows, cols]`, as a state to update the layer with."""
+        graphdef, kernel, rest = nnx.split(self, Kernel, ...)
+        # matrices are a permutation of the kernel, so the transpose is the inverse
+        return jax.linear_transpose(lambda k: nnx.merge(graphdef, k, rest).matrices(), kernel)(matrices)[0]
 
     @property
     def crossbar(self) -> Crossbar | None:
@@ -230,6 +268,8 @@ class AnalogLayer:
         y = jnp.moveaxis(y, 0, -2).reshape(*inputs.shape[:-2], -1)
         if self.output_scale is not None:
             y = y * self.output_scale[...]
+        if self.adapter is not None:
+            y = y + self.adapter(inputs)
         return (y if bias is None else y + bias).astype(inputs.dtype)
 
 

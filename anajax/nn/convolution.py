@@ -126,9 +126,8 @@ class ConvTranspose(AnalogLayer, nnx.ConvTranspose):
             kernel = jnp.flip(jnp.swapaxes(kernel, -1, -2), range(len(self.kernel_size)))
         return jnp.moveaxis(kernel, -2, 0).reshape(1, -1, self.out_features)
 
-    def scaled(self, kernel: Array, scale: Array) -> Array:
-        """Return a kernel with a factor for each output channel."""
-        return kernel * (scale[:, None] if self.transpose_kernel else scale)
+    def _outputs(self) -> tuple[int, ...]:
+        return (len(self.kernel_size) + (0 if self.transpose_kernel else 1),)
 
     def __call__(
         self,

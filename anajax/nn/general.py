@@ -42,10 +42,9 @@ class LinearGeneral(AnalogLayer, nnx.LinearGeneral):
         groups = math.prod(self.batch_axis.values())
         return self.kernel[...].reshape(groups, math.prod(self.in_features), math.prod(self.out_features))
 
-    def scaled(self, kernel: Array, scale: Array) -> Array:
-        """Return a kernel with a factor for each output."""
-        ones = (1,) * len(self.in_features)
-        return kernel * scale.reshape(*self.batch_axis.values(), *ones, *self.out_features)
+    def _outputs(self) -> tuple[int, ...]:
+        first, last = len(self.batch_axis), len(self.batch_axis) + len(self.in_features)
+        return (*range(first), *range(last, last + len(self.out_features)))
 
     def __call__(
         self,
@@ -138,13 +137,10 @@ class Einsum(AnalogLayer, nnx.Einsum):
         shape = (math.prod(size[c] for c in part) for part in (groups, rows, cols))
         return self.kernel[...].transpose([kernel.index(c) for c in groups + rows + cols]).reshape(*shape)
 
-    def scaled(self, kernel: Array, scale: Array) -> Array:
-        """Return a kernel with a factor for each output."""
+    def _outputs(self) -> tuple[int, ...]:
         groups, _, cols, _ = self._letters()
-        letters = self.einsum_str.split("->")[0].split(",")[1]
-        size = dict(zip(letters, self.kernel_shape, strict=True))
-        factors = scale.reshape([size[c] for c in groups + cols])
-        return jnp.einsum(f"{letters},{groups + cols}->{letters}", kernel, factors)
+        kernel = self.einsum_str.split("->")[0].split(",")[1]
+        return tuple(kernel.index(c) for c in groups + cols)
 
     def __call__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -22,14 +23,16 @@ def clip(
     value: float | Array | None = None,
     sigmas: float | Array | None = None,
     mean_column_max: bool = False,
+    per: str = "layer",
 ) -> Any:
     """Clip the weights of every analog layer.
 
     Args:
       params: parameters from `split`; what is not on arrays stays.
       value: clip at this magnitude.
-      sigmas: clip at this many standard deviations of the layer's weights (Joshi et al. 2020: 2 to 2.5).
+      sigmas: clip at this many standard deviations of the weights (Joshi et al. 2020: 2 to 2.5, of a layer's).
       mean_column_max: clip at the mean over columns of the largest magnitude.
+      per: of whose weights standard deviations are: those of the `"layer"`, or of each `"column"`.
 
     Returns:
       New parameters. Exactly one rule must be given.
@@ -41,14 +44,18 @@ def clip(
             f" mean_column_max={mean_column_max}"
         )
 
+    _among(per, ("column", "layer"))
+
     def clipped(layer: Any) -> None:
-        w = layer["kernel"].get_value()
+        kernel: Kernel = layer["kernel"]
+        w = kernel.get_value()
         if value is not None:
             bound = jnp.asarray(value, w.dtype)
         elif sigmas is not None:
-            bound = sigmas * jnp.std(w, ddof=1)
+            std = functools.partial(jnp.std, ddof=1)
+            bound = sigmas * (std(w) if per == "layer" else kernel.by_column(std, w))
         else:
-            bound = jnp.mean(_peak(w, "column"))
+            bound = jnp.mean(kernel.by_column(jnp.max, jnp.abs(w)))
         layer["kernel"].set_value(jnp.clip(w, -bound, bound))
 
     return _edited(clipped, params)
@@ -64,18 +71,18 @@ def remap(params: Any, per: str = "column") -> Any:
     Returns:
       New parameters, of the same products of weight and scale.
     """
-    if per not in ("column", "layer"):
-        raise ValueError(f"per must be 'column' or 'layer'; got {per!r}")
+    _among(per, ("column", "layer"))
 
     def remapped(layer: Any) -> None:
         if "output_scale" not in layer:
             raise ValueError("remap needs learned output scales: make the layers with learn_output_scale=True")
-        w = layer["kernel"].get_value()
-        peak = _peak(w, per)
+        kernel: Kernel = layer["kernel"]
+        w = kernel.get_value()
+        peak = kernel.by_column(jnp.max, jnp.abs(w)) if per == "column" else jnp.max(jnp.abs(w))
         peak = jnp.where(peak > 0, peak, 1.0)
-        layer["kernel"].set_value(w / peak)
+        kernel.set_value(w / peak)
         scale: OutputScale = layer["output_scale"]
-        scale.set_value(scale.get_value() * jnp.broadcast_to(peak, w.shape[-1:]))
+        scale.set_value(scale.get_value() * kernel.gathered(peak))
 
     return _edited(remapped, params)
 
@@ -95,14 +102,8 @@ def compensate(apply: Apply, params: Any, hardware: Any, *, steps: int = 50, **k
     """
     model = apply.merge(params, hardware, **kwargs)
     for _, layer in layers(model):
-        graphdef, kernel, other = nnx.split(layer, Kernel, ...)
-
-        def matrices(kernel: Any, graphdef: Any = graphdef, other: Any = other) -> Array:
-            return nnx.merge(graphdef, kernel, other).matrices()
-
         found = [arrays.compensate(layer.hardware.get_value(), w, steps=steps)[0] for w in layer.matrices()]
-        # matrices are a permutation of the kernel, so the transpose is the inverse
-        nnx.update(layer, jax.linear_transpose(matrices, kernel)(jnp.stack(found))[0])
+        nnx.update(layer, layer.kernel_of(jnp.stack(found)))
     return nnx.split(model, nnx.Param, ...)[1]
 
 
@@ -194,8 +195,9 @@ def _add_floats(a: Array, b: Array) -> Array:
     return a + b if jnp.issubdtype(a.dtype, jnp.floating) else a
 
 
-def _peak(w: Array, per: str) -> Array:
-    return jnp.max(jnp.abs(w), axis=tuple(range(w.ndim - 1)) if per == "column" else None)
+def _among(per: str, allowed: tuple[str, ...]) -> None:
+    if per not in allowed:
+        raise ValueError(f"per must be {' or '.join(map(repr, allowed))}; got {per!r}")
 
 
 def _edited(f: Callable[[Any], None], params: Any) -> Any:

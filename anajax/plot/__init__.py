@@ -14,5 +14,6 @@ from anajax.plot.devices import pulse_response as pulse_response
 from anajax.plot.devices import read_noise as read_noise
 from anajax.plot.devices import steps as steps
 from anajax.plot.devices import symmetry as symmetry
+from anajax.plot.studies import accuracy_over_fields as accuracy_over_fields
 from anajax.plot.studies import accuracy_over_time as accuracy_over_time
 from anajax.plot.studies import tornado as tornado

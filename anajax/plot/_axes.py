@@ -26,6 +26,11 @@ def scaled(values: Any, unit: str) -> tuple[float, str]:
     return 1e6, "µ" + unit
 
 
+def duration(seconds: float) -> str:
+    """Return an age in words: `1 day` for 86,400 s."""
+    return _TICKS.get(float(seconds), f"{seconds:g} s")
+
+
 def time_axis(axes: Any, times: np.ndarray) -> None:
     """Make the x axis one of log time, with ticks that people know."""
     axes.set_xscale("log")

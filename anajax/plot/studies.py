@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from anajax.chips import summarise
-from anajax.plot._axes import time_axis
+from anajax.plot._axes import duration, time_axis
 
 
 def accuracy_over_time(
@@ -40,6 +40,42 @@ def accuracy_over_time(
         time_axis(axes, np.concatenate([np.asarray(s["time"]) for s in lines.values()]))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
+    return figure
+
+
+def accuracy_over_fields(study: xr.Dataset, *, threshold: float | None = None) -> Figure:
+    """Plot the mean over chips at each point of a sweep over each swept field, by age, with its 95 % interval.
+
+    Args:
+      study: from `anajax.chips.evaluate`, of a sweep or a design.
+      threshold: a level to mark, or `None`.
+    """
+    fields = [str(n) for n, c in study.coords.items() if n not in ("chip", "time", "point") and c.ndim == 1]
+    if not fields:
+        raise ValueError("study must have swept fields; it has none")
+    summary = summarise(study)
+    dims = [d for d in summary["mean"].dims if d != "time"]
+    points = summary.stack(every_point=dims) if dims != ["point"] else summary.rename(point="every_point")
+    points = points.transpose("every_point", ...)
+    figure = Figure(figsize=(1.5 + 3.6 * len(fields), 4.0), layout="constrained")
+    panels = figure.subplots(1, len(fields), sharey=True, squeeze=False)[0]
+    times = np.atleast_1d(points["time"].values)
+    for axes, field in zip(panels, fields, strict=True):
+        at = np.asarray(points[field].values, float)
+        order = np.argsort(at, kind="stable")
+        for k, time in enumerate(times):
+            row = points.isel(time=k) if "time" in points.dims else points
+            style = "o-" if len(fields) == 1 else "o"
+            values, ends = np.asarray(row["mean"])[order], np.asarray(row["ci95"])[order]
+            axes.errorbar(at[order], values, ends, fmt=style, capsize=2, markersize=4, label=duration(time))
+        if threshold is not None:
+            axes.axhline(threshold, color="0.4", linestyle=":")
+        if at.min() > 0 and at.max() > 20 * at.min():
+            axes.set_xscale("log")
+        axes.set_xlabel(field)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel(str(next(iter(study.data_vars))))
+    panels[-1].legend(frameon=False, title="age")
     return figure
 
 

@@ -163,7 +163,7 @@ def test_a_folder_that_is_no_study_is_not_replaced(tmp_path):
 
 def test_impossible_studies_are_refused(job):
     _, apply, params, hw, x, y = job
-    with pytest.raises(ValueError, match="chips must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="chips must be an integer of at least 1; got 0"):
         chips.evaluate(apply, params, hw, x, y, chips=0)
     with pytest.raises(ValueError, match="times must be at least 0; got -1"):
         chips.evaluate(apply, params, hw, x, y, times=[-1.0])

@@ -78,7 +78,7 @@ def test_designs_are_even(design, parts):
         (lambda: chips.grid({"a": []}), "sweep of 'a' must be a list of at least one value"),
         (lambda: chips.grid({"a": [np.nan]}), "sweep of 'a' must be finite"),
         (lambda: chips.random({}, 3), "ranges must name at least one field"),
-        (lambda: chips.random(RANGES, 0), "n must be at least 1 point; got 0"),
+        (lambda: chips.random(RANGES, 0), "n must be an integer of at least 1; got 0"),
         (lambda: chips.sobol({"a": (2.0, 1.0)}, 3), r"range of 'a' must be \(low, high\) with low < high"),
         (lambda: chips.sobol({"b": (0.0, 2.0)}, 3, log=True), "with 0 < low < high"),
     ],
@@ -94,18 +94,30 @@ def test_impossible_designs_are_refused(make, message):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"chips": 0}, ValueError, "chips must be at least 1; got 0"),
-        ({"times": []}, ValueError, "times must have at least one; got none"),
+        ({"chips": 0}, ValueError, "chips must be an integer of at least 1; got 0"),
+        ({"times": []}, ValueError, "times must be a list of at least one number of seconds"),
         ({"sweep": {"adc.bit": [8]}}, TypeError, r"ADC has no field 'bit'; it has bits, bound"),
         ({"sweep": {"adc": [8]}}, ValueError, "sweep of 'adc' must name a number of the hardware; it is ADC"),
         ({"sweep": {"adc.bits": []}}, ValueError, "sweep of 'adc.bits' must be a list of at least one value"),
         ({"sweep": {"adc.bits": [8, 0.5]}}, ValueError, r"ADC\.bits must be greater than 1; got 0\.5"),
+        ({"sweep": {"adc.bits": [8, 4, 8]}}, ValueError, r"must not repeat a value; got \[8\.0, 4\.0, 8\.0\]"),
+        ({"sweep": [4, 6]}, TypeError, r"sweep must be a dictionary of fields and values, or a design; got \[4, 6\]"),
+        ({"chips": 2.5}, ValueError, r"chips must be an integer of at least 1; got 2\.5"),
+        ({"times": [20, 20]}, ValueError, r"times must not repeat a value; got \[20, 20\]"),
+        ({"times": 20.0}, ValueError, r"times must be a list of at least one number of seconds; got 20\.0"),
+        ({"times": ["1 day"]}, ValueError, r"times must be numbers of seconds; got \['1 day'\]"),
+        ({"y": jnp.zeros(7)}, ValueError, "x and y must have as many examples; got x: 50, y: 7"),
+        ({"y": None}, ValueError, r"y must be arrays \[n, ...\]; got None"),
+        ({"x": jnp.full((50, 12), jnp.nan)}, ValueError, "x must be finite; got nan in 600 of 600 places"),
+        ({"metric": "accuracy"}, TypeError, r"metric must be a function metric\(outputs, y\); got 'accuracy'"),
+        ({"hardware": anajax.presets.standard_aimc}, TypeError, "hardware must be a Hardware; got <function standard"),
+        ({"apply": lambda *args: None}, TypeError, r"apply must be from anajax\.nn\.split; got function"),
         ({"chips": 10**12}, ValueError, "too many combinations: .* GB, more than a quarter of the memory"),
     ],
 )
 def test_impossible_studies_are_refused_before_any_work(job, changes, error, message):
     with pytest.raises(error, match=message):
-        chips.Study(**job, **changes)
+        chips.Study(**(job | changes))
 
 
 def test_points_are_a_dimension_with_the_fields_as_coordinates(job):
@@ -284,6 +296,8 @@ def test_another_study_does_not_go_on_in_a_folder(job, changes, message, tmp_pat
     chips.evaluate(**job, chips=4, chunk=2, folder=tmp_path)
     with pytest.raises(ValueError, match=f"holds another study .*{message}.*take a new folder"):
         chips.evaluate(**(job | {"chips": 4, "chunk": 2} | changes), folder=tmp_path)
+    with pytest.raises(ValueError, match="was begun with chunk=2; go on with that"):
+        chips.evaluate(**job, chips=4, chunk=3, folder=tmp_path)
     noisy = job["hardware"].replace(**{"output_noise.sigma": 0.5})
     with pytest.raises(ValueError, match=r"hardware\.output_noise\.sigma: 0\.03\d* there, 0\.5 here"):
         chips.evaluate(**(job | {"hardware": noisy}), chips=4, chunk=2, folder=tmp_path)
@@ -360,6 +374,8 @@ def test_a_folder_of_something_else_is_refused(job, tmp_path):
     (tmp_path / "thesis.tex").write_text("all that I have")
     with pytest.raises(ValueError, match=r"holds no study, but 'thesis\.tex'; take an empty one"):
         chips.evaluate(**job, chips=2, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"folder must be a folder; .*thesis\.tex is a file"):
+        chips.evaluate(**job, chips=2, folder=tmp_path / "thesis.tex")
     (tmp_path / "study.json").write_text("{")
     with pytest.raises(ValueError, match=r"study\.json is not a study's description"):
         chips.evaluate(**job, chips=2, folder=tmp_path)

@@ -140,7 +140,7 @@ def test_intervals_of_slopes_are_those_of_a_mean():
     low, high = stats.t.interval(0.95, 2, 3.0, 2 / np.sqrt(3))
     np.testing.assert_allclose([found["slope"][0], found["slope_ci"][0]], [3.0, (high - low) / 2], rtol=1e-5)
     np.testing.assert_allclose(found["elasticity"][0], 6.0)
-    with pytest.raises(ValueError, match="chips must be at least 2, for an interval; got 1"):
+    with pytest.raises(ValueError, match="chips must be an integer of at least 2; got 1"):
         chips.sensitivity(lambda h, i: h["a"], {"a": jnp.asarray(2.0)}, chips=1)
 
 
@@ -172,12 +172,25 @@ def test_thresholds_are_where_the_mean_drops():
     np.testing.assert_allclose(found["threshold"], [2.0, 0.5, np.nan, 7 * (6 / 7) ** (89 / 91)], rtol=1e-6)
     np.testing.assert_allclose(found["factor"], [2.0, np.nan, np.nan, 0.7525], rtol=1e-3)
     np.testing.assert_allclose(found["largest"], [0.06, 0.04, 0.001 / 0.9, 0.0182 / 0.9], rtol=1e-6)
+    seen = found.sel(field=["strong", "from nothing", "falling"])
+    assert (seen["below"] <= seen["threshold"] + 1e-9).all()
+    assert (seen["threshold"] <= seen["above"] + 1e-9).all()
+    np.testing.assert_array_equal(found["above"] - found["below"] <= 2, [True, True, False, True])
     for name in ("strong", "from nothing", "falling"):
         one = found.sel(field=name)
+        assert one["low"] < one["threshold"] < one["high"]
         # paired: the chips' own spread of 0.02 would make the intervals ten times as wide
         assert 0 < abs(float(one["high"] - one["low"])) < 0.02 * float(one["threshold"])
     order = chips.thresholds(raised(curves), 0.02, chance=0.1)["field"].values.tolist()
     assert order[:2] == ["falling", "strong"]
+
+
+def test_one_time_of_several_can_be_chosen():
+    study = raised({"a": (np.array([1.0, 2.0]), lambda v: 0.02 * v)})
+    several = xr.concat([study, study.assign_coords(time=[1.0])], "time")
+    xr.testing.assert_identical(chips.thresholds(several.isel(time=0)), chips.thresholds(study))
+    with pytest.raises(ValueError, match="at one time"):
+        chips.thresholds(several)
 
 
 def test_one_at_a_time_is_a_study_and_wrong_ones_are_refused():
@@ -221,3 +234,18 @@ def test_a_search_for_failures_that_misses_them_says_so(key):
     assert np.isnan(found.probability)
     assert found.margin == 9.0
     assert chips.rare(key, lambda z: -1.0 + 0.1 * z.sum(), jnp.zeros(10), 200).distance < 0
+
+
+@pytest.mark.parametrize("margin", [-2.0, -5.0])
+def test_failures_that_are_the_rule_are_counted(margin, key):
+    """Where the mean chip fails, plain draws: within 5 standard errors, one false alarm in a million."""
+    found = chips.rare(key, lambda z: margin - z.sum() / 10, jnp.zeros(100), 4000)
+    wanted = stats.norm.cdf(-margin)
+    assert abs(float(found.probability) - wanted) < 5 * np.sqrt(wanted * (1 - wanted) / 4000) + 1e-3
+    assert float(found.distance) == pytest.approx(margin, rel=1e-3)
+
+
+def test_searches_of_nothing_are_refused(key):
+    for name, value in (("n", 1), ("steps", 0), ("batch_size", 0), ("n", 1e4)):
+        with pytest.raises(ValueError, match=f"{name} must be an integer of at least . *; got {value}"):
+            chips.rare(key, lambda z: 1 - z.sum(), jnp.zeros(3), **{name: value})

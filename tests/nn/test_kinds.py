@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -97,6 +98,70 @@ def test_chips_by_vmap_are_chips_one_by_one(name):
     error = float(jnp.std(many - exact) / jnp.std(exact))
     assert 0.01 < error < 0.6
     assert float(jnp.std(many - many.mean(0))) > 0.005 * float(jnp.std(exact))
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_remapping_changes_no_output_and_fills_every_column(name):
+    theirs, x = twins(name)
+    apply, params, hw, _ = nn.split(nn.convert(theirs, Hardware(), learn_output_scale=True))
+    for per in ("column", "layer"):
+        moved = nn.remap(params, per)
+        close(apply(moved, hw, x), theirs(x), rtol=2e-5, atol=1e-5)
+        peaks = jnp.abs(apply.merge(moved, hw).matrices()).max(axis=1)
+        close(peaks.max() if per == "layer" else peaks, 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_clipping_by_column_knows_the_columns(name):
+    theirs, _ = twins(name)
+    apply, params, hw, _ = nn.split(nn.convert(theirs, Hardware()))
+    before = np.asarray(apply.merge(params, hw).matrices())
+    after = apply.merge(nn.clip(params, sigmas=1.0, per="column"), hw).matrices()
+    bound = before.std(axis=1, ddof=1, keepdims=True)
+    close(after, np.clip(before, -bound, bound), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_adapters_add_a_product_of_low_rank(name, key):
+    theirs, x = twins(name)
+    adapted = nn.with_adapters(nn.convert(theirs, Hardware(), learn_output_scale=True), 2, rngs=nnx.Rngs(3))
+    close(adapted(x), theirs(x), rtol=2e-5, atol=2e-6)
+    b = adapted.adapter.b
+    b.set_value(jax.random.normal(key, b.get_value().shape))
+    off = adapted(x) - theirs(x)
+    assert float(jnp.abs(off).max()) > 0.1
+    assert np.linalg.matrix_rank(adapted.adapter.matrices()[0]) == 2
+    adapted.output_scale.set_value(jnp.full_like(adapted.output_scale[...], 1.5))
+    close(nn.to_digital(adapted)(x), adapted(x), rtol=1e-4, atol=2e-5)
+
+
+def test_adapters_alone_are_trained_and_mend_a_chip(key):
+    """Of a chip of a year: half of its error goes, and no weight on arrays has moved."""
+    hw = anajax.presets.standard_aimc().replace(compensation=None)
+    model = nn.with_adapters(nn.Linear(16, 8, hardware=hw, rngs=nnx.Rngs(0)), 8, rngs=nnx.Rngs(1))
+    apply, params, hw, _ = nn.split(model)
+    x = jax.random.normal(key, (64, 16))
+    exact = apply(params, Hardware(), x)
+    params = nn.init_input_ranges(apply, params, [x])
+    chip, tx = apply.program(key, params, hw), nn.adapters_only(optax.adam(0.02))
+
+    def off(params, key):
+        return jnp.mean((apply(params, hw, x, key=key, chip=chip, time=3e7) - exact) ** 2)
+
+    def step(carry, key):
+        value, slope = jax.value_and_grad(off)(carry[0], key)
+        updates, state = tx.update(slope, carry[1], carry[0])
+        return (optax.apply_updates(carry[0], updates), state), value
+
+    train = jax.jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), jax.random.split(key, 150)))
+    (after, _), errors = train(params)
+    assert errors[-10:].mean() < 0.5 * errors[:10].mean()
+    np.testing.assert_array_equal(after["kernel"][...], params["kernel"][...])
+    np.testing.assert_array_equal(after["bias"][...], params["bias"][...])
+    with pytest.raises(ValueError, match="rank must be an integer of at least 1; got 0"):
+        nn.with_adapters(model, 0, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="Linear has no analog layers to adapt"):
+        nn.with_adapters(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), 1, rngs=nnx.Rngs(0))
 
 
 def test_embed_reads_a_row(key):
