@@ -42,3 +42,5 @@ from anajax.nn.training import compensate as compensate
 from anajax.nn.training import init_input_ranges as init_input_ranges
 from anajax.nn.training import recalibrate as recalibrate
 from anajax.nn.training import remap as remap
+from anajax.nn.weights import from_torch as from_torch
+from anajax.nn.weights import read_safetensors as read_safetensors
