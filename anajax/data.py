@@ -6,6 +6,11 @@
 | `mnist` | 60,000 and 10,000 | 28 x 28 | tensorflow-datasets |
 | `fashion_mnist` | 60,000 and 10,000 | 28 x 28 | tensorflow-datasets |
 
+| text | train, validation and test | characters | source |
+| --- | --- | --- | --- |
+| `tiny_shakespeare` | 1.0 million, 55,770 twice | 65 | tensorflow-datasets |
+| `kjv_bible` | 3.7 million, 206,952 twice | 63 | a folder of tensorflow-datasets |
+
 Nothing is downloaded unless asked for. Reading needs no TensorFlow; preparing a download does.
 """
 
@@ -24,6 +29,7 @@ import numpy as np
 from anajax import _check, _records
 
 NAMES = ("digits", "mnist", "fashion_mnist")
+TEXTS = ("tiny_shakespeare", "kjv_bible")
 
 _FORMAT = "array_record"  # the format of tensorflow-datasets which is read without TensorFlow
 _PREPARES = ("tensorflow", "importlib_resources")  # what it needs to prepare, beyond what it installs itself
@@ -76,13 +82,71 @@ def load(name: str = "digits", data_dir: str | os.PathLike[str] | None = None, *
     _check.choice(name, "name", NAMES)
     if name == "digits":
         return _digits()
-    folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    folder = _folder(data_dir)
     builder = _prepared(name, folder, download)
     try:
         train, test = _split(builder, "train"), _split(builder, "test")
     except (ValueError, RuntimeError, OSError) as error:  # RuntimeError: what array_record raises
         raise ValueError(f"{name} in {folder} cannot be read; prepare it anew. {error}") from error
     return Dataset(name, *train, *test, classes=10)
+
+
+class Text(NamedTuple):
+    """A text by characters.
+
+    Attributes:
+      name: What `load_text` was asked for.
+      train: Codes of the characters, int32, from 0 on.
+      validation: Likewise.
+      test: Likewise.
+      characters: What the codes stand for, in their order.
+    """
+
+    name: str
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    characters: str
+
+
+def load_text(name: str = "tiny_shakespeare", data_dir: str | os.PathLike[str] | None = None) -> Text:
+    """Load a text which a folder of tensorflow-datasets has.
+
+    Args:
+      name: `"tiny_shakespeare"` or `"kjv_bible"`.
+      data_dir: The folder, as `load` takes it.
+
+    Returns:
+      The text, as NumPy arrays of codes.
+
+    Raises:
+      ValueError: No text has this name, or its files are damaged.
+      FileNotFoundError: The folder does not have the text.
+    """
+    _check.choice(name, "name", TEXTS)
+    folder = _folder(data_dir)
+    versions = sorted((folder / name).glob("*.*.*"))
+    if not versions:
+        raise FileNotFoundError(
+            f"{name} is not prepared in {folder}. Name the folder which has it with data_dir or TFDS_DATA_DIR"
+        )
+    import tensorflow_datasets as tfds
+
+    try:
+        with _quiet():
+            builder = tfds.builder_from_directory(str(versions[-1]))
+            parts = [builder.as_data_source(split=s)[0]["text"].decode() for s in ("train", "validation", "test")]
+    except Exception as error:  # whatever damaged files lead to
+        raise ValueError(f"{name} in {folder} cannot be read; prepare it anew. {error}") from error
+    characters = "".join(sorted(set("".join(parts))))
+    table = np.zeros(ord(characters[-1]) + 1, np.int32)
+    table[[ord(c) for c in characters]] = np.arange(len(characters))
+    codes = [table[np.frombuffer(part.encode("utf-32-le"), np.uint32)] for part in parts]
+    return Text(name, *codes, characters=characters)
+
+
+def _folder(data_dir: str | os.PathLike[str] | None) -> Path:
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def _digits() -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,14 @@ def run(options: Options, console: Console | None = None) -> xr.Dataset:
     digital = anajax.Hardware()
     networks = {}
     with console.status("training: digital"):
-        params = perceptron.train(apply, params, digital, x, y, steps, keys[0])
+        params, _ = nn.train(apply, params, digital, x, y, steps, keys[0])
         params = nn.init_input_ranges(apply, params, [x[:5000]])
     with console.status("training: plain, on"):
-        networks["plain"] = perceptron.train(apply, params, digital, x, y, steps, keys[1])
+        networks["plain"], _ = nn.train(apply, params, digital, x, y, steps, keys[1])
         networks["plain"] = nn.init_input_ranges(apply, networks["plain"], [x[:5000]])
     with console.status("training: hardware-aware, on"):
-        networks["HWA"] = perceptron.train(apply, params, aware, x, y, steps, keys[1], clip_sigmas=_CLIP_SIGMAS)
+        clip = functools.partial(nn.clip, sigmas=_CLIP_SIGMAS)
+        networks["HWA"], _ = nn.train(apply, params, aware, x, y, steps, keys[1], after=clip)
 
     accuracies = {n: float(chips.accuracy(apply(p, digital, x_test), y_test)) for n, p in networks.items()}
     studies = {}

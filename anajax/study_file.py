@@ -272,12 +272,12 @@ def _trained(plan: Plan, study: chips.Study, x: jax.Array, y: jax.Array) -> Any:
     first, second = jax.random.split(jax.random.key(plan.seed))
     params = study.params
     if wanted.epochs:
-        params = perceptron.train(study.apply, params, exact, x, y, wanted.epochs * steps, first, **options)
+        params, _ = nn.train(study.apply, params, exact, x, y, wanted.epochs * steps, first, **options)
     params = nn.init_input_ranges(study.apply, params, [x[:5000]])
     if wanted.aware:
         hardware = study.hardware.replace(modifier=plan.modifier)
-        options |= {"clip_sigmas": wanted.clip_sigmas}
-        params = perceptron.train(study.apply, params, hardware, x, y, wanted.aware * steps, second, **options)
+        options |= {"after": lambda params: nn.clip(params, sigmas=wanted.clip_sigmas)}
+        params, _ = nn.train(study.apply, params, hardware, x, y, wanted.aware * steps, second, **options)
     return params
 
 

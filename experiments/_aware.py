@@ -23,8 +23,8 @@ def network(name: str, hardware: anajax.Hardware, epochs: int, images: int, seed
     sizes = (x.shape[1], *HIDDEN[name], dataset.classes)
     apply, params, hardware, _ = nn.split(perceptron.network(sizes, hardware, seed))
     steps, keys = epochs * len(x) // 64, jax.random.split(jax.random.key(seed))
-    params = perceptron.train(apply, params, anajax.Hardware(), x, y, steps, keys[0])
+    params, _ = nn.train(apply, params, anajax.Hardware(), x, y, steps, keys[0])
     params = nn.init_input_ranges(apply, params, [x[:5000]])
     aware = hardware.replace(modifier=DeviceNoise(scale=2.0))
-    params = perceptron.train(apply, params, aware, x, y, steps, keys[1], clip_sigmas=2.0)
+    params, _ = nn.train(apply, params, aware, x, y, steps, keys[1], after=lambda p: nn.clip(p, sigmas=2.0))
     return apply, params, x_test, y_test

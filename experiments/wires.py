@@ -22,7 +22,7 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 import anajax
-from anajax import arrays, chips, data, nn, perceptron
+from anajax import arrays, chips, data, nn
 
 CELL = anajax.devices.Ideal(g_min=1e-6, g_max=100e-6)
 SIZES = (16, 32, 64, 128, 256)
@@ -80,7 +80,7 @@ def accuracies(seed: int, resistances: tuple[float, ...], epochs: int) -> dict[s
     apply, start = network(seed)
     steps, key = epochs * len(x) // 64, jax.random.key(seed)
     ideal = hardware(None)
-    params = perceptron.train(apply, start, ideal, x, y, steps, key)
+    params, _ = nn.train(apply, start, ideal, x, y, steps, key)
     layer = params["layers"][0]
     hidden = jax.nn.relu(x @ layer["kernel"].get_value() + layer["bias"].get_value())
     sorted_params, order = reordered(params, x, hidden)
@@ -88,7 +88,7 @@ def accuracies(seed: int, resistances: tuple[float, ...], epochs: int) -> dict[s
     found: dict[str, list[float]] = {name: [] for name in ("ideal", *NETWORKS)}
     for ratio in resistances:
         wired = hardware(ratio)
-        trained = perceptron.train(apply, start, wired, x, y, steps, key)
+        trained, _ = nn.train(apply, start, wired, x, y, steps, key)
         candidates = {
             "ideal": (params, ideal, x_test),
             "direct": (params, wired, x_test),

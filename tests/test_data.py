@@ -350,3 +350,33 @@ def test_a_record_which_is_cut_short_or_has_damaged_pixels_is_refused():
             _records.read([bytes(bad)])
     with pytest.raises(ValueError, match="unknown filter"):
         _records._unfiltered(np.full((1, 2, 3), 5, np.uint8))
+
+
+# Texts.
+
+
+@needs_files
+@pytest.mark.parametrize(
+    ("name", "length", "starts"), [("tiny_shakespeare", 1003854, "First"), ("kjv_bible", 3725134, "In")]
+)
+def test_a_text_is_its_characters(name, length, starts):
+    text = data.load_text(name, PREPARED)
+    assert len(text.train) == length
+    assert "".join(text.characters[k] for k in text.train[: len(starts)]) == starts
+    assert all(part.min() >= 0 and part.max() < len(text.characters) for part in text[1:4])
+    assert list(text.characters) == sorted(set(text.characters))
+
+
+@needs_files
+def test_texts_that_are_not_there_or_broken_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"tiny_shakespeare is not prepared in .*TFDS_DATA_DIR"):
+        data.load_text("tiny_shakespeare", tmp_path)
+    with pytest.raises(ValueError, match="name must be one of 'tiny_shakespeare', 'kjv_bible'; got 'ulysses'"):
+        data.load_text("ulysses", PREPARED)
+    folder = tmp_path / "tiny_shakespeare/1.0.0"
+    shutil.copytree(PREPARED / "tiny_shakespeare/1.0.0", folder)
+    for file in folder.glob("*.array_record*"):
+        file.chmod(0o644)
+        replace(file, b"nothing")
+    with pytest.raises(ValueError, match=r"tiny_shakespeare in .* cannot be read"):
+        data.load_text("tiny_shakespeare", tmp_path)

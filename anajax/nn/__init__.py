@@ -35,6 +35,9 @@ from anajax.nn.model import ChipState as ChipState
 from anajax.nn.model import layers as layers
 from anajax.nn.model import program as program
 from anajax.nn.model import split as split
+from anajax.nn.recipe import cross_entropy as cross_entropy
+from anajax.nn.recipe import distilled as distilled
+from anajax.nn.recipe import train as train
 from anajax.nn.recurrent import RNN as RNN
 from anajax.nn.recurrent import over_time as over_time
 from anajax.nn.training import clip as clip

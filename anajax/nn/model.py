@@ -37,6 +37,11 @@ class Apply:
         return f"Apply({', '.join(self.names)})"
 
     @property
+    def rest(self) -> Any:
+        """Flax's other state, such as batch statistics, of the model at `split`."""
+        return self._rest
+
+    @property
     def structure(self) -> Any:
         """Flax's definition of the model: its modules and their settings."""
         return self._graphdef
