@@ -134,8 +134,8 @@ def load_text(name: str = "tiny_shakespeare", data_dir: str | os.PathLike[str] |
 
     try:
         with _quiet():
-            builder = tfds.builder_from_directory(str(versions[-1]))
-            parts = [builder.as_data_source(split=s)[0]["text"].decode() for s in ("train", "validation", "test")]
+            builder: Any = tfds.builder_from_directory(str(versions[-1]))
+            parts = [builder.as_data_source(s)[0]["text"].decode() for s in ("train", "validation", "test")]
     except Exception as error:  # whatever damaged files lead to
         raise ValueError(f"{name} in {folder} cannot be read; prepare it anew. {error}") from error
     characters = "".join(sorted(set("".join(parts))))
