@@ -21,6 +21,7 @@ SMALL = {
     "sensitivity.py": ["--chips", "2", "--epochs", "2", "--images", "20"],
     "rasch_2023.py": ["--size", "smoke"],
     "mehonic_2019.py": ["--size", "smoke"],
+    "joksas_2022.py": ["--size", "smoke"],
     "design_by_gradient.py": ["--steps", "4", "--epochs", "2", "--judges", "4"],
 }
 AT_ONCE = ("mvm_error.py", "ageing_chips.py")  # the others are slow

@@ -226,7 +226,7 @@ class Tied(nnx.Module):
         self.b = nnx.List([self.a, nnx.relu])
 
 
-def test_shared_layers_stay_shared_and_are_counted_once():
+def test_conversion_keeps_shared_layers_shared_and_counts_them_once():
     there = nn.convert(Tied(), anajax.presets.standard_aimc())
     assert there.a is there.b[0]
     assert isinstance(there.a, nn.Linear)
