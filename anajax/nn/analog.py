@@ -132,6 +132,18 @@ class AnalogLayer:
     out_features: Any
     kernel: Any
     bias: Any
+    param_dtype: Any
+
+    def __init__(
+        self,
+        *args: Any,
+        hardware: Hardware | None = None,
+        learn_output_scale: bool = False,
+        rngs: nnx.Rngs,
+        **kwargs: Any,
+    ):
+        super().__init__(*args, rngs=rngs, **kwargs)  # pyright: ignore[reportCallIssue]
+        self.set_up(hardware, learn_output_scale, self.param_dtype)
 
     def set_up(self, hardware: Hardware | None, learn_output_scale: bool, param_dtype: Any) -> None:
         """Give a layer of Flax what an analog one has of its own."""
@@ -289,19 +301,6 @@ class Linear(AnalogLayer, nnx.Linear):
       >>> layer(jax.numpy.ones((5, 3)), key=jax.random.key(0)).shape
       (5, 2)
     """
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        hardware: Hardware | None = None,
-        learn_output_scale: bool = False,
-        rngs: nnx.Rngs,
-        **kwargs: Any,
-    ):
-        super().__init__(in_features, out_features, rngs=rngs, **kwargs)
-        self.set_up(hardware, learn_output_scale, self.param_dtype)
 
     def matrices(self) -> Array:
         """Return the kernel, `[1, in_features, out_features]`."""

@@ -26,21 +26,6 @@ class Conv(AnalogLayer, nnx.Conv):
     separate matrices.
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        kernel_size: Any,
-        strides: Any = 1,
-        *,
-        hardware: Hardware | None = None,
-        learn_output_scale: bool = False,
-        rngs: nnx.Rngs,
-        **kwargs: Any,
-    ):
-        super().__init__(in_features, out_features, kernel_size, strides, rngs=rngs, **kwargs)
-        self.set_up(hardware, learn_output_scale, self.param_dtype)
-
     def matrices(self) -> Array:
         """Return the kernel as `[groups, in_features / groups * positions, out_features / groups]`."""
         kernel = self.kernel[...] if self.mask is None else self.kernel[...] * self.mask
@@ -102,22 +87,11 @@ class ConvTranspose(AnalogLayer, nnx.ConvTranspose):
     The rows of its matrix are (input channel, *kernel position).
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        kernel_size: Any,
-        strides: Any = None,
-        *,
-        hardware: Hardware | None = None,
-        learn_output_scale: bool = False,
-        rngs: nnx.Rngs,
-        **kwargs: Any,
-    ):
-        super().__init__(in_features, out_features, kernel_size, strides, rngs=rngs, **kwargs)
+    def set_up(self, hardware: Hardware | None, learn_output_scale: bool, param_dtype: Any) -> None:
+        """Refuse what is no product with one matrix, and go on as all analog layers."""
         if self.padding == "CIRCULAR":
             raise ValueError("padding='CIRCULAR' is not supported by an analog ConvTranspose")
-        self.set_up(hardware, learn_output_scale, self.param_dtype)
+        super().set_up(hardware, learn_output_scale, param_dtype)
 
     def matrices(self) -> Array:
         """Return the kernel as `[1, in_features * positions, out_features]`."""

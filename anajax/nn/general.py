@@ -24,19 +24,6 @@ class LinearGeneral(AnalogLayer, nnx.LinearGeneral):
       learn_output_scale: whether each output gets a learned digital factor.
     """
 
-    def __init__(
-        self,
-        in_features: Any,
-        out_features: Any,
-        *,
-        hardware: Hardware | None = None,
-        learn_output_scale: bool = False,
-        rngs: nnx.Rngs,
-        **kwargs: Any,
-    ):
-        super().__init__(in_features, out_features, rngs=rngs, **kwargs)
-        self.set_up(hardware, learn_output_scale, self.param_dtype)
-
     def matrices(self) -> Array:
         """Return the kernel as `[groups, in, out]`, all axes of each flat."""
         groups = math.prod(self.batch_axis.values())
@@ -99,21 +86,12 @@ class Einsum(AnalogLayer, nnx.Einsum):
       (3, 5, 2, 4)
     """
 
-    def __init__(
-        self,
-        einsum_str: str,
-        kernel_shape: Any,
-        bias_shape: Any = None,
-        *,
-        hardware: Hardware | None = None,
-        learn_output_scale: bool = False,
-        rngs: nnx.Rngs,
-        **kwargs: Any,
-    ):
-        super().__init__(einsum_str, kernel_shape, bias_shape, rngs=rngs, **kwargs)
+    def set_up(self, hardware: Hardware | None, learn_output_scale: bool, param_dtype: Any) -> None:
+        """Refuse what is no product with matrices, and go on as all analog layers."""
         if self.einsum_op is not jnp.einsum:
             raise ValueError(f"einsum_op is not supported by analog layers; got {self.einsum_op!r}")
-        self.set_up(hardware, learn_output_scale, self.param_dtype)
+        self._letters()
+        super().set_up(hardware, learn_output_scale, param_dtype)
 
     def _letters(self) -> tuple[str, str, str, str]:
         """Return the letters of groups, rows and columns of the kernel, and those of the inputs alone that stay."""
@@ -196,19 +174,6 @@ class Embed(AnalogLayer, nnx.Embed):
       hardware: the `Hardware`; `None` is ideal.
       learn_output_scale: whether each feature gets a learned digital factor.
     """
-
-    def __init__(
-        self,
-        num_embeddings: int,
-        features: int,
-        *,
-        hardware: Hardware | None = None,
-        learn_output_scale: bool = False,
-        rngs: nnx.Rngs,
-        **kwargs: Any,
-    ):
-        super().__init__(num_embeddings, features, rngs=rngs, **kwargs)
-        self.set_up(hardware, learn_output_scale, self.param_dtype)
 
     def set_up(self, hardware: Hardware | None, learn_output_scale: bool, param_dtype: Any) -> None:
         """Take the table for the kernel, and go on as all analog layers."""

@@ -264,6 +264,10 @@ def test_weights_in_conductances_are_no_digital_ones(key):
             r"have \(2, 3\) feat",
         ),
         (lambda: nn.ConvTranspose(2, 3, (3,), padding="CIRCULAR", rngs=nnx.Rngs(0)), "padding='CIRCULAR' is not supp"),
+        (
+            lambda: nn.convert(nnx.ConvTranspose(2, 3, (3,), padding="CIRCULAR", rngs=nnx.Rngs(0)), Hardware()),
+            "padding='CIRCULAR' is not supported",
+        ),
         (lambda: nn.ConvTranspose(2, 3, (3,), padding="BEST", rngs=nnx.Rngs(0))(jnp.ones((5, 2))), "got 'BEST'"),
         (lambda: nn.Linear(2, 3, precision="highest", rngs=nnx.Rngs(0)), "precision is not supported .* got 'highest'"),
     ],
