@@ -12,7 +12,7 @@ from anajax.arrays import Hardware as Hardware
 
 def __getattr__(name: str) -> object:
     """Import the floors above on first use: `import anajax` costs little more than `import jax`."""
-    if name in ("nn", "chips", "cost", "data", "fit", "optim", "plot", "testing"):
+    if name in ("nn", "chips", "cost", "data", "fit", "imports", "optim", "plot", "testing"):
         import importlib
 
         return importlib.import_module(f"anajax.{name}")

@@ -28,7 +28,14 @@ PACKAGES = (  # re-export what is public
     "anajax.chips",
     "anajax.plot",
 )
-MODULES = ("anajax.presets", "anajax.devices.conduction", "anajax.data", "anajax.testing", "anajax.cost.presets")
+MODULES = (
+    "anajax.presets",
+    "anajax.devices.conduction",
+    "anajax.data",
+    "anajax.imports",
+    "anajax.testing",
+    "anajax.cost.presets",
+)
 
 
 def public_names():
