@@ -102,6 +102,11 @@ class Context:
             return None, None
         return frozen_key(key), fold_read(key, n)
 
+    def in_loop(self, held: Effective) -> Context:
+        """Return the context of a loop's steps; one within a step of another loop goes on from that step's key."""
+        key = self.key if self.step is None or self.key is None else fold_read(self.key, self.calls, self.step)
+        return dataclasses.replace(self, held=held, key=key)
+
     def called(self, crossbar: Crossbar) -> Crossbar:
         """Return the crossbar with its room for what this call tells it; leaves have an axis of groups."""
         if not isinstance(crossbar.seen, Examples):
@@ -219,6 +224,8 @@ class AnalogLayer:
     def hold(self) -> Effective:
         """Return the arrays as every step of a loop meets them: on their chip, or with one draw of the modifier."""
         context = self.context or Context()
+        if context.held is not None:
+            return context.held
         frozen = None if context.key is None else frozen_key(context.key)
         chip = context.chip if context.chip is not None else self.chip.get_value()
         if isinstance(chip, Tile):

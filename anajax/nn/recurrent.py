@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -110,7 +109,7 @@ def over_time(
             ys.append(y)
         return carry, jax.tree.map(lambda *parts: jnp.stack(parts), *ys)
     outer = [m.context for m in inside]
-    inner = [dataclasses.replace(c or Context(), held=m.hold()) for c, m in zip(outer, inside, strict=True)]
+    inner = [(c or Context()).in_loop(m.hold()) for c, m in zip(outer, inside, strict=True)]
     calls = [c.calls for c in inner]
 
     def one(carry: Any, part: tuple[Array, Any]) -> tuple[Any, Any]:

@@ -219,6 +219,25 @@ def test_cells_in_conductances_learn_from_every_step(key):
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(slope))
 
 
+def test_a_loop_within_a_loop_draws_afresh_at_every_step_of_both(key):
+    hw = Hardware(output_noise=OutputNoise(sigma=0.1), device=anajax.devices.presets.pcm())
+
+    class Twice(nnx.Module):
+        def __init__(self):
+            self.rnn = nn.RNN(Sums(hw))
+
+        def __call__(self, x):
+            return nn.over_time(lambda c, x: (c, self.rnn(x)[0]), self.rnn, 0.0, jnp.stack([x, x, x]))[1]
+
+    apply, params, hw_, _ = nn.split(Twice())
+    x = jnp.ones((1, 4, 3))
+    chip = apply.program(key, params, hw_)
+    y = apply(params, hw_, x, key=key, chip=chip)  # [3, 4, 2]
+    assert len(np.unique(np.asarray(y[..., 0]))) == 12
+    quiet = apply(params, hw_.replace(output_noise=None), x, key=key, chip=chip)
+    close(quiet, jnp.broadcast_to(quiet[0, 0], quiet.shape), rtol=1e-6)  # arrays settle once for both
+
+
 def test_loops_of_ones_own_are_named(key):
     """A scan within a model repeats no noise silently; `over_time` is the one that draws it afresh."""
 
