@@ -12,7 +12,7 @@ from flax import nnx
 from jax import Array
 
 from anajax import _check
-from anajax.nn.analog import AnalogLayer
+from anajax.nn.model import layers
 
 
 class Adapter(nnx.Module):
@@ -64,8 +64,7 @@ def with_adapters(
     """
     _check.integer(rank, "rank", ge=1)
     model = nnx.clone(model)
-    found = [(".".join(map(str, p)) or "self", m) for p, m in nnx.iter_modules(model) if isinstance(m, AnalogLayer)]
-    chosen: list[Any] = [layer for name, layer in found if where is None or where(name, layer)]
+    chosen = [layer for name, layer in layers(model) if where is None or where(name, layer)]
     if not chosen:
         raise ValueError(f"{type(model).__name__} has no analog layers to adapt; see anajax.nn.convert")
     for layer in chosen:

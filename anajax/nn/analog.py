@@ -121,7 +121,28 @@ def frozen_key(key: Array) -> Array:
     return fold_read(key, 0)
 
 
-class AnalogLayer:
+class OnCrossbars:
+    """What is made as Flax's own is, with hardware; subclasses say what `set_up` does with it."""
+
+    param_dtype: Any
+
+    def __init__(
+        self,
+        *args: Any,
+        hardware: Hardware | None = None,
+        learn_output_scale: bool = False,
+        rngs: nnx.Rngs,
+        **kwargs: Any,
+    ):
+        super().__init__(*args, rngs=rngs, **kwargs)  # pyright: ignore[reportCallIssue]
+        self.set_up(hardware, learn_output_scale, self.param_dtype)
+
+    def set_up(self, hardware: Hardware | None, learn_output_scale: bool, param_dtype: Any) -> None:
+        """Give a module of Flax what an analog one has of its own."""
+        raise NotImplementedError
+
+
+class AnalogLayer(OnCrossbars):
     """What all analog layers share. Subclasses say how inputs and weights become matrices.
 
     Attributes:
@@ -137,18 +158,6 @@ class AnalogLayer:
     out_features: Any
     kernel: Any
     bias: Any
-    param_dtype: Any
-
-    def __init__(
-        self,
-        *args: Any,
-        hardware: Hardware | None = None,
-        learn_output_scale: bool = False,
-        rngs: nnx.Rngs,
-        **kwargs: Any,
-    ):
-        super().__init__(*args, rngs=rngs, **kwargs)  # pyright: ignore[reportCallIssue]
-        self.set_up(hardware, learn_output_scale, self.param_dtype)
 
     def set_up(self, hardware: Hardware | None, learn_output_scale: bool, param_dtype: Any) -> None:
         """Give a layer of Flax what an analog one has of its own."""

@@ -7,23 +7,16 @@ from typing import Any
 from flax import nnx
 
 from anajax.arrays import Hardware
+from anajax.nn.analog import OnCrossbars
 from anajax.nn.conversion import make_analog
 
 
-class _Composite(nnx.Module):
+class _Composite(OnCrossbars, nnx.Module):
     """A module of Flax whose layers, once made, are analog."""
 
-    def __init__(
-        self,
-        *args: Any,
-        hardware: Hardware | None = None,
-        learn_output_scale: bool = False,
-        rngs: nnx.Rngs,
-        **kwargs: Any,
-    ):
-        super().__init__(*args, rngs=rngs, **kwargs)  # pyright: ignore[reportCallIssue]
-        hardware = Hardware() if hardware is None else hardware
-        make_analog(self, hardware, learn_output_scale=learn_output_scale)
+    def set_up(self, hardware: Hardware | None, learn_output_scale: bool, param_dtype: Any) -> None:
+        """Convert the layers; they have their own types."""
+        make_analog(self, Hardware() if hardware is None else hardware, learn_output_scale=learn_output_scale)
 
 
 class SimpleCell(_Composite, nnx.SimpleCell):

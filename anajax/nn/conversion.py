@@ -14,6 +14,7 @@ from anajax.arrays.mapping import grid
 from anajax.nn.analog import AnalogLayer, Conductance, Linear
 from anajax.nn.convolution import Conv, ConvTranspose
 from anajax.nn.general import Einsum, Embed, LinearGeneral
+from anajax.nn.model import named_modules
 from anajax.nn.recurrent import RNN
 
 #: Flax's layers, and those on crossbars; `Embed` stays digital unless `where` asks for it
@@ -73,7 +74,7 @@ def make_analog(module: nnx.Module, hardware: Hardware, **options: Any) -> None:
 
 def _analog(model: Any, hardware: Any, where: Choice, options: dict[str, Any]) -> Any:
     made = {}
-    for name, module in _modules(model):
+    for name, module in list(named_modules(model)):
         if type(module) is nnx.RNN:
             made[id(module)] = _recast(module, RNN)
         kind = ANALOG.get(type(module))
@@ -96,7 +97,7 @@ def to_digital(model: nnx.Module) -> Any:
       model: a model with analog layers; it stays as it is.
     """
     model, made = nnx.clone(model), {}
-    for name, module in _modules(model):
+    for name, module in list(named_modules(model)):
         kind = DIGITAL.get(type(module))
         if kind is None:
             if type(module) is RNN:
@@ -180,7 +181,7 @@ def report(model: nnx.Module) -> Report:
       model: any NNX model, such as one from `convert`.
     """
     rows, seen, total = [], set(), 0
-    for name, module in _modules(model):
+    for name, module in list(named_modules(model)):
         own = [v for v in vars(module).values() if isinstance(v, nnx.Param | Conductance) and id(v) not in seen]
         seen.update(map(id, own))
         sizes = sorted((v.get_value().shape for v in own if isinstance(v, nnx.Param)), key=len, reverse=True)
@@ -198,10 +199,6 @@ def report(model: nnx.Module) -> Report:
             shape = " + ".join(" x ".join(map(str, size)) for size in sizes)
             rows.append(Row(name, kind, sum(map(math.prod, sizes)), shape, 0, 0.0))
     return Report(rows, total)
-
-
-def _modules(model: nnx.Module) -> list[tuple[str, Any]]:
-    return [(".".join(map(str, path)) or "self", module) for path, module in nnx.iter_modules(model)]
 
 
 def _by_default(name: str, module: nnx.Module) -> bool:

@@ -168,9 +168,12 @@ def split(model: nnx.Module) -> tuple[Apply, Any, Any, Any]:
 
 def layers(model: nnx.Module) -> Iterator[tuple[str, Any]]:
     """Yield `(name, layer)` of every analog layer of a model; names are dotted paths, `"self"` for itself."""
-    for path, module in nnx.iter_modules(model):
-        if isinstance(module, AnalogLayer):
-            yield ".".join(map(str, path)) or "self", module
+    return ((name, module) for name, module in named_modules(model) if isinstance(module, AnalogLayer))
+
+
+def named_modules(model: nnx.Module) -> Iterator[tuple[str, Any]]:
+    """Yield `(name, module)` of every module of a model, parts before their wholes; names as those of `layers`."""
+    return ((".".join(map(str, path)) or "self", module) for path, module in nnx.iter_modules(model))
 
 
 def program(key: Array | None, model: nnx.Module) -> ChipState:

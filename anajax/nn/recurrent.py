@@ -11,7 +11,8 @@ from flax import nnx
 from flax.nnx.nn.recurrent import flip_sequences
 from jax import Array
 
-from anajax.nn.analog import AnalogLayer, Context
+from anajax.nn.analog import Context
+from anajax.nn.model import layers
 
 
 class RNN(nnx.RNN):
@@ -100,7 +101,7 @@ def over_time(
       xs: a pytree of arrays `[steps, ...]`.
       unroll: as in `jax.lax.scan`.
     """
-    inside = [m for _, m in nnx.iter_modules(module) if isinstance(m, AnalogLayer)]
+    inside = [layer for _, layer in layers(module)]
     steps = jax.tree.leaves(xs)[0].shape[0]
     if any(m.crossbar is not None or (m.context is not None and m.context.inputs is not None) for m in inside):
         ys = []  # each step leaves something of its own: inputs that are collected, or what cells learn from
@@ -129,8 +130,8 @@ def over_time(
     return result
 
 
-def _put(layers: list[Any], contexts: list[Any]) -> None:
-    for layer, context in zip(layers, contexts, strict=True):
+def _put(inside: list[Any], contexts: list[Any]) -> None:
+    for layer, context in zip(inside, contexts, strict=True):
         object.__setattr__(layer, "context", context)  # no part of the model's state, at any level of tracing
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from anajax.nn.model import named_modules
+
 Taken = Callable[[str], np.ndarray]
 
 
@@ -66,11 +68,10 @@ def from_torch(model: nnx.Module, tensors: Mapping[str, Any], names: Mapping[str
     model = nnx.clone(model)
     left = {name: np.asarray(t) for name, t in tensors.items() if not name.endswith("num_batches_tracked")}
     filled: set[int] = set()
-    for path, module in sorted(nnx.iter_modules(model), key=lambda item: len(item[0])):  # wholes before their parts
+    for name, module in reversed(list(named_modules(model))):  # wholes before their parts
         kind = next((k for k in _LAYOUTS if isinstance(module, k)), None)
         if kind is None or any(id(v) in filled for v in _variables(module)):
             continue
-        name = ".".join(map(str, path)) or "self"
         taker = functools.partial(_take, left, name, _prefix(name, names or {}))
         for place, value in _LAYOUTS[kind](module, taker).items():
             variable = module
