@@ -375,7 +375,10 @@ def _noise_model(given: Any, table: _Table) -> tuple[Device, Any]:
         device = devices.rram_wan(g_max=1e-6 * model.number("g_max", 25.0))
         device = device.replace(spread_scale=model.number("noise_scale", 1.0))
     elif kind == "ReRamCMONoiseModel":
-        device = devices.rram_cmo(acceptance=model.number("acceptance_range", 2.0) / 100)  # percent there
+        percent = model.number("acceptance_range", 2.0)
+        if percent not in (0.2, 2.0):
+            raise ValueError(f"noise_model.acceptance_range must be 0.2 or 2, in percent; got {percent:g}")
+        device = devices.rram_cmo(acceptance=percent / 100)
     else:
         known = "PCMLikeNoiseModel, StateIndependentNoiseModel, HermesNoiseModel, ReRamWan2022NoiseModel"
         raise ValueError(f"noise_model.class must be one of {known}, ReRamCMONoiseModel; got {kind!r}")

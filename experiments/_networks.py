@@ -26,6 +26,15 @@ class Examples(NamedTuple):
     rate: float
 
 
+def load(name: str, data_dir: str | None) -> data.Dataset:
+    """Return images, or digits where they are not prepared."""
+    try:
+        return data.load(name, data_dir)
+    except FileNotFoundError as missing:
+        print(f"digits stand in for {name}: {missing}")
+        return data.load("digits")
+
+
 def examples(name: str, data_dir: str | None, test: int) -> Examples:
     """Return images of Fashion-MNIST, or of digits where it is not prepared; or sequences of characters."""
     if name in TEXTS:
@@ -33,11 +42,7 @@ def examples(name: str, data_dir: str | None, test: int) -> Examples:
         (x, y), (x_test, y_test) = _sequences(text.train), _sequences(text.test)
         few = max(test // 10, 8)
         return Examples(x[:12000], y[:12000], x_test[:few], y_test[:few], len(text.characters), 32, 4e-3)
-    try:
-        images = data.load("fashion_mnist", data_dir)
-    except FileNotFoundError as missing:
-        print(f"digits stand in for Fashion-MNIST: {missing}")
-        images = data.load("digits")
+    images = load("fashion_mnist", data_dir)
     x, x_test = jnp.asarray(images.x_train), jnp.asarray(images.x_test[:test])
     return Examples(x, jnp.asarray(images.y_train), x_test, jnp.asarray(images.y_test[:test]), 10, 64, 2e-3)
 

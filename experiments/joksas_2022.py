@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from _claims import Claims, interval
 from _figures import save
+from _networks import load
 from flax import nnx
 from matplotlib.figure import Figure
 
 import anajax
-from anajax import chips, data, nn, perceptron
+from anajax import chips, nn, perceptron
 from anajax.arrays import DeviceNoise, Differential
 from anajax.devices import conduction, presets
 
@@ -131,11 +132,7 @@ def main() -> None:
     parser.add_argument("--data-dir", default=None, help="folder of tensorflow-datasets")
     args = parser.parse_args()
     size, claims = SIZES[args.size], Claims(args.size != "smoke")
-    try:
-        images = data.load("mnist", args.data_dir)
-    except FileNotFoundError as missing:
-        print(f"digits stand in for MNIST: {missing}")
-        images = data.load("digits")
+    images = load("mnist", args.data_dir)
     n = size["images"]
     x, x_test = (jnp.asarray(a.reshape(len(a), -1)) for a in (images.x_train, images.x_test[:n]))
     errors, powers, exact = study(x, jnp.asarray(images.y_train), x_test, jnp.asarray(images.y_test[:n]), size)

@@ -20,11 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from _claims import Claims, interval
 from _figures import save
+from _networks import load
 from flax import nnx
 from matplotlib.figure import Figure
 
 import anajax
-from anajax import chips, data, nn, perceptron
+from anajax import chips, nn, perceptron
 from anajax.arrays import Differential
 from anajax.devices import Faulty, LogNormal
 from anajax.devices.conduction import Power
@@ -86,28 +87,28 @@ def hardware(
 
 def condition(name: str, strength: float, mapping: str) -> tuple[anajax.Hardware, dict[str, Any]]:
     """Return the hardware of a nonideality at a strength, and what it does to weights before they are mapped."""
-    share = {"drawn": strength / 100, "values": Polynomial(coefficients=(G_MAX / RATIO,))}
-    made: dict[str, tuple[dict, dict]] = {
-        "dynamic range (HRS/LRS)": ({"ratio": strength}, {"ratio": strength}),
-        "states of a cell": ({}, {"levels": states(int(strength))} if name.startswith("states") else {}),
-        "programming nonlinearity": ({}, {"levels": states(32, strength)} if name.startswith("prog") else {}),
-        "current-voltage nonlinearity": ({"gamma": strength}, {}),
-        "stuck, unformed (%)": ({"unformed": strength / 100}, {}),
-        "stuck at HRS (%)": (share, {}),
-        "stuck at LRS (%)": ({"high": strength / 100}, {}),
-        "device to device (sigma)": ({"sigma": strength}, {}),
-    }
-    options, weights = made[name]
-    return hardware(mapping, **options), {"ratio": RATIO, "levels": None} | weights
+    cells: dict[str, Any] = {}
+    weights: dict[str, Any] = {"ratio": RATIO, "levels": None}
+    if name.startswith("dynamic"):
+        cells["ratio"] = weights["ratio"] = strength
+    elif name.startswith("states"):
+        weights["levels"] = states(int(strength))
+    elif name.startswith("programming"):
+        weights["levels"] = states(32, strength)
+    elif name.startswith("current"):
+        cells = {"gamma": strength}
+    elif name.startswith("device"):
+        cells = {"sigma": strength}
+    elif "HRS" in name:
+        cells = {"drawn": strength / 100, "values": Polynomial(coefficients=(G_MAX / RATIO,))}
+    else:
+        cells = {"unformed" if "unformed" in name else "high": strength / 100}
+    return hardware(mapping, **cells), weights
 
 
 def networks(size: dict, data_dir: str | None) -> tuple[Any, list[Any], Any, Any]:
     """Return `apply`, the parameters of several networks, and test images."""
-    try:
-        images = data.load("mnist", data_dir)
-    except FileNotFoundError as missing:
-        print(f"digits stand in for MNIST: {missing}")
-        images = data.load("digits")
+    images = load("mnist", data_dir)
     x, x_test = (jnp.asarray(a.reshape(len(a), -1)) for a in (images.x_train, images.x_test[: size["images"]]))
     y, y_test = jnp.asarray(images.y_train), jnp.asarray(images.y_test[: size["images"]])
     trained = []
