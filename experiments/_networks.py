@@ -4,11 +4,12 @@ import itertools
 import math
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from anajax import data
+from anajax import arrays, data
 
 IMAGES, TEXTS = ("perceptron", "residual"), ("LSTM", "transformer")
 LENGTH = 48  # characters of a sequence
@@ -134,3 +135,16 @@ def make(name: str, classes: int, seed: int, pixels: int = 784) -> nnx.Module:
             parts += [nnx.Linear(a, b, rngs=rngs), nnx.relu]
         return nnx.Sequential(lambda x: x.reshape(len(x), -1), *parts[:-1])
     return {"residual": Residual, "LSTM": Characters, "transformer": Transformer}[name](classes, rngs=rngs)
+
+
+def reordered(params: Any, x: Any, array_shape: tuple[int, int] | None, activation: Any) -> tuple[Any, Any]:
+    """Return a perceptron of two layers with the inputs of both in the order of their means, and the order of `x`."""
+    params = jax.tree.map(lambda a: a, params)
+    one, two = params["layers"][0], params["layers"][2]
+    kernel, bias, out = (v.get_value() for v in (one["kernel"], one["bias"], two["kernel"]))
+    first = arrays.row_order(x, array_shape)
+    second = arrays.row_order(activation(x @ kernel + bias), array_shape)
+    one["kernel"].set_value(kernel[first][:, second])
+    one["bias"].set_value(bias[second])
+    two["kernel"].set_value(out[second])
+    return params, first

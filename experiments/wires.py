@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _figures import save
+from _networks import reordered
 from flax import nnx
 from matplotlib.figure import Figure
 
@@ -61,17 +62,6 @@ def network(seed: int) -> tuple[Any, Any]:
     return apply, params
 
 
-def reordered(params: Any, x: jax.Array, hidden: jax.Array) -> tuple[Any, jax.Array]:
-    """Return the same network with the inputs of both layers in the order of their means, and the order of x."""
-    first, second = arrays.row_order(x), arrays.row_order(hidden)
-    params = jax.tree.map(lambda a: a, params)
-    one, two = params["layers"][0], params["layers"][2]
-    one["kernel"].set_value(one["kernel"].get_value()[first][:, second])
-    one["bias"].set_value(one["bias"].get_value()[second])
-    two["kernel"].set_value(two["kernel"].get_value()[second])
-    return params, first
-
-
 def accuracies(seed: int, resistances: tuple[float, ...], epochs: int) -> dict[str, list[float]]:
     """Return the accuracy of each network at each resistance."""
     dataset = data.load("digits")
@@ -81,9 +71,7 @@ def accuracies(seed: int, resistances: tuple[float, ...], epochs: int) -> dict[s
     steps, key = epochs * len(x) // 64, jax.random.key(seed)
     ideal = hardware(None)
     params, _ = nn.train(apply, start, ideal, x, y, steps, key)
-    layer = params["layers"][0]
-    hidden = jax.nn.relu(x @ layer["kernel"].get_value() + layer["bias"].get_value())
-    sorted_params, order = reordered(params, x, hidden)
+    sorted_params, order = reordered(params, x, None, jax.nn.relu)
 
     found: dict[str, list[float]] = {name: [] for name in ("ideal", *NETWORKS)}
     for ratio in resistances:

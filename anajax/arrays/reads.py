@@ -380,7 +380,7 @@ def _scale_inputs(hardware: Hardware, x: Array, input_range: Array | float | Non
     if isinstance(inputs, LearnedRange):
         assert input_range is not None  # checked by mvm
         bound = jax.lax.stop_gradient(jnp.asarray(input_range))
-        return clip_to_range(x, jnp.asarray(input_range)) / jnp.where(bound > 0, bound, 1.0), bound
+        return clip_to_range(x, jnp.asarray(input_range)) * (1 / jnp.where(bound > 0, bound, 1.0)), bound
     return x, 1.0
 
 
@@ -390,16 +390,17 @@ def weight_noise(hardware: Hardware, weights: Array, variance: Array | None, x: 
     if noise is None and variance is None:
         return None
     squares = x**2
-    total = jnp.zeros((), x.dtype) if variance is None else variance
-    proportional = None  # to |w|
+    constant, proportional = variance, None  # of each weight; to |w|
     if noise is not None and noise.kind == "pcm":
-        proportional = noise.sigma**2
+        proportional = noise.sigma**2 * jnp.abs(weights)
     elif noise is not None:
-        total = total + noise.sigma**2
-    if total.ndim == 2:
-        return correction_dot(squares, total if proportional is None else total + proportional * jnp.abs(weights))
-    constant = total * jnp.sum(squares, -1, keepdims=True)
-    return constant if proportional is None else constant + proportional * correction_dot(squares, jnp.abs(weights))
+        constant = noise.sigma**2 if constant is None else constant + noise.sigma**2
+    if constant is None:
+        return correction_dot(squares, proportional)
+    if jnp.ndim(constant) == 2:
+        return correction_dot(squares, constant if proportional is None else constant + proportional)
+    alike = constant * jnp.sum(squares, -1, keepdims=True)
+    return alike if proportional is None else alike + correction_dot(squares, proportional)
 
 
 def _root(variance: Array) -> Array:
