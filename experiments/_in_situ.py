@@ -27,14 +27,14 @@ def rough(dx: float, reference: devices.Reference | None = None, **changes: Any)
     return devices.ReferencePair(device=device, reference=devices.SoftBounds(dx=dx, **WINDOW))
 
 
-def network(hw: anajax.Hardware | None, sizes: Sequence[int]) -> nnx.Module:
+def network(hw: anajax.Hardware | None, sizes: Sequence[int], seed: int = 0) -> nnx.Module:
     """Return linear layers with sigmoids between them, in conductances, or for `None` in numbers."""
-    rngs, layers = nnx.Rngs(0), []
+    rngs, layers = nnx.Rngs(seed), []
     for rows, cols in itertools.pairwise(sizes):
         linear = nnx.Linear(rows, cols, rngs=rngs)
         layers += [linear if hw is None else nn.convert(linear, hw), nnx.sigmoid]
     model = nnx.Sequential(lambda x: x.reshape(len(x), -1), *layers[:-1])
-    return model if hw is None else nn.in_situ(jax.random.key(1), model)
+    return model if hw is None else nn.in_situ(jax.random.key(1 + seed), model)
 
 
 def epochs(

@@ -27,25 +27,28 @@ from anajax.arrays import DeviceNoise
 TIMES = {"1 s": 1.0, "1 h": 3600.0, "1 day": 86400.0, "1 year": 365 * 86400.0}
 #: published means over eleven networks: accuracy lost after an hour
 PUBLISHED = "published, after an hour, mean of eleven large networks: direct 11.3 % lost, HWA 1.1 %"
+NETS = (*IMAGES, *TEXTS)
+#: of each network, steps of both trainings, chips, and images for testing (a tenth as many texts)
 SIZES = {
-    "smoke": {"steps": {"perceptron": 20}, "chips": 2, "test": 64},
+    "smoke": {"perceptron": (20, 2, 64)},
     "short": {
-        "steps": {"perceptron": 1200, "residual": 300, "LSTM": 800, "transformer": 800},
-        "chips": 8,
-        "test": 1000,
+        "perceptron": (1200, 16, 1000),
+        "residual": (250, 12, 300),
+        "LSTM": (600, 8, 500),
+        "transformer": (600, 8, 500),
     },
-    "full": {"steps": dict.fromkeys((*IMAGES, *TEXTS), 6000), "chips": 25, "test": 5000},
+    "full": dict.fromkeys(NETS, (6000, 25, 5000)),
 }
 
 
-def study(name: str, size: dict, data_dir: str | None, seed: int = 0) -> dict:
+def study(name: str, size: tuple[int, int, int], data_dir: str | None, seed: int = 0) -> dict:
     """Train one network both ways, and measure both on the same chips."""
-    start = time.perf_counter()
-    data = examples(name, data_dir, size["test"])
+    start, (n, count, test) = time.perf_counter(), size
+    data = examples(name, data_dir, test)
     hw = anajax.presets.standard_aimc().replace(backward="exact")
     apply, params, hw, rest = nn.split(nn.convert(make(name, data.classes, seed, data.x[0].size), hw))
     exact, keys = anajax.Hardware(), jax.random.split(jax.random.key(seed), 3)
-    batch, rate, n = data.batch, data.rate, size["steps"][name]
+    batch, rate = data.batch, data.rate
     params, rest = nn.train(
         apply, params, exact, data.x, data.y, n, keys[0], batch=batch, learning_rate=rate, rest=rest
     )
@@ -72,9 +75,7 @@ def study(name: str, size: dict, data_dir: str | None, seed: int = 0) -> dict:
     chance = float(np.bincount(np.ravel(data.y_test)).max() / data.y_test.size)
     found = {"digital": 100 * best, "chance": 100 * chance, "parameters": sum(p.size for p in jax.tree.leaves(params))}
     for label, p, r in (("direct", ranged, rest), ("HWA", hwa, hwa_rest)):
-        one = chips.evaluate(
-            apply, p, hw, data.x_test, data.y_test, chips=size["chips"], times=list(TIMES.values()), rest=r
-        )
+        one = chips.evaluate(apply, p, hw, data.x_test, data.y_test, chips=count, times=list(TIMES.values()), rest=r)
         found[label] = (100 * (one["accuracy"].values - chance) / (best - chance)).T.tolist()  # [times, chips]
     print(
         f"{name:12s} {found['parameters']:8,d} parameters   digital {100 * best:5.2f} %  chance {100 * chance:5.2f} %",
@@ -127,10 +128,10 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="short")
     parser.add_argument("--out", type=Path, default=Path("rasch_2023.png"))
     parser.add_argument("--data-dir", default=None, help="folder of tensorflow-datasets")
-    parser.add_argument("--nets", nargs="*", choices=(*IMAGES, *TEXTS))
+    parser.add_argument("--nets", nargs="*", choices=NETS)
     args = parser.parse_args()
     size, claims = SIZES[args.size], Claims(args.size != "smoke")
-    found = {name: study(name, size, args.data_dir) for name in args.nets or size["steps"]}
+    found = {name: study(name, size[name], args.data_dir) for name in args.nets or size}
     judge(found, claims)
     draw(found, args.out)
     claims.end()

@@ -1,5 +1,6 @@
 """Every experiment runs at a small size."""
 
+import importlib.util
 import json
 import runpy
 import sys
@@ -21,7 +22,11 @@ SMALL = {
     "sensitivity.py": ["--chips", "2", "--epochs", "2", "--images", "20"],
     "rasch_2023.py": ["--size", "smoke"],
     "mehonic_2019.py": ["--size", "smoke"],
+    "ambrogio_2018.py": ["--size", "smoke"],
+    "joksas_2020.py": ["--size", "smoke"],
     "joksas_2022.py": ["--size", "smoke"],
+    "joshi_2020.py": ["--size", "smoke"],
+    "speech_detector.py": ["--size", "smoke"],
     "design_by_gradient.py": ["--steps", "4", "--epochs", "2", "--judges", "4"],
 }
 AT_ONCE = ("mvm_error.py", "ageing_chips.py")  # the others are slow
@@ -35,6 +40,10 @@ def test_every_experiment_has_a_small_size():
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in AT_ONCE else pytest.mark.slow) for n in SMALL])
 def test_experiment(name, tmp_path, monkeypatch, capsys):
+    if name == "speech_detector.py":
+        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install anajax[speech]")
+        if importlib.util.find_spec("silero_vad") is None:
+            pytest.skip("silero-vad is not installed: pip install --no-deps silero-vad")
     monkeypatch.syspath_prepend(EXPERIMENTS)
     picture = tmp_path / "figure.png"
     monkeypatch.setattr(sys, "argv", [name, *SMALL[name], "--out", str(picture)])

@@ -391,16 +391,19 @@ def weight_noise(hardware: Hardware, weights: Array, variance: Array | None, x: 
         return None
     squares = x**2
     constant, proportional = variance, None  # of each weight; to |w|
-    if noise is not None and noise.kind == "pcm":
-        proportional = noise.sigma**2 * jnp.abs(weights)
-    elif noise is not None:
-        constant = noise.sigma**2 if constant is None else constant + noise.sigma**2
-    if constant is None:
-        return correction_dot(squares, proportional)
-    if jnp.ndim(constant) == 2:
+    if noise is not None:
+        square = jnp.asarray(noise.sigma) ** 2
+        if noise.kind == "pcm":
+            proportional = square * jnp.abs(weights)
+        else:
+            constant = square if constant is None else constant + square
+    if constant is not None and constant.ndim == 2:
         return correction_dot(squares, constant if proportional is None else constant + proportional)
-    alike = constant * jnp.sum(squares, -1, keepdims=True)
-    return alike if proportional is None else alike + correction_dot(squares, proportional)
+    alike = None if constant is None else constant * jnp.sum(squares, -1, keepdims=True)
+    if proportional is None:
+        return alike
+    each = correction_dot(squares, proportional)
+    return each if alike is None else alike + each
 
 
 def _root(variance: Array) -> Array:

@@ -11,6 +11,7 @@ from flax import nnx
 from flax.nnx.tracers import current_jax_trace
 from jax import Array
 
+from anajax import _check
 from anajax._random import fold_read
 from anajax.arrays import Effective, Hardware, Tile
 from anajax.nn.analog import AnalogLayer, Chip, Conductance, Context, Spec, frozen_key
@@ -207,9 +208,14 @@ def _reseed(model: nnx.Module, key: Array | None) -> None:
 
 def _same(a: Hardware, b: Hardware) -> bool:
     one, other = jax.tree.flatten(a), jax.tree.flatten(b)
-    return one[1] == other[1] and all(
-        x is y or (x.shape == y.shape and bool((x == y).all())) for x, y in zip(one[0], other[0], strict=True)
-    )
+    return one[1] == other[1] and all(map(_equal, one[0], other[0]))
+
+
+def _equal(x: Array, y: Array) -> bool:
+    """Whether two fields are known to be the same: what is traced is only itself."""
+    if x is y:
+        return True
+    return _check.is_concrete(x) and _check.is_concrete(y) and x.shape == y.shape and bool((x == y).all())
 
 
 def _check_names(what: str, given: dict[str, Any], names: list[str]) -> None:
