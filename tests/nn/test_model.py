@@ -9,7 +9,7 @@ from flax import nnx
 
 import anajax
 from anajax import chips, nn
-from anajax.arrays import Additive, Hardware
+from anajax.arrays import Additive, Hardware, OutputNoise
 
 DAY = 86400.0
 
@@ -207,3 +207,19 @@ def test_models_and_chips_transform(key, hardware):
         for a, b, field in zip(*map(jax.tree.leaves, (grads, one, hw)), strict=True):
             # relative to what a relative change of the field does to the loss: fields are in SI units
             np.testing.assert_allclose(a[i] * field, b * field, rtol=1e-3, atol=1e-5 * float(loop[i]))
+
+
+def test_hardware_may_be_made_where_it_is_traced():
+    """Layers whose specs are not known to be the same keep their own."""
+
+    @jax.jit
+    def outputs(sigma):
+        rngs = nnx.Rngs(0)
+        specs = [Hardware(output_noise=OutputNoise(sigma=k * sigma)) for k in (1, 2)]
+        layers = [nn.Linear(3, 3, hardware=hw, rngs=rngs) for hw in specs]
+        apply, params, hardware, _ = nn.split(nnx.Sequential(*layers))
+        assert set(hardware) == set(apply.names)
+        return apply(params, hardware, jnp.ones((2, 3)), key=jax.random.key(0))
+
+    assert outputs(0.1).shape == (2, 3)
+    assert not jnp.array_equal(outputs(0.1), outputs(0.2))
