@@ -1,10 +1,22 @@
-"""What an experiment says: each claim with its figures, and the exit status if one does not hold."""
+"""What experiments after papers share: their options, and claims that end them with status 1 if one does not hold."""
 
+import argparse
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
+
+
+def options(doc: str, sizes: Iterable[str], name: str) -> argparse.ArgumentParser:
+    """Return a parser for the size, where the figure goes, and where the data are."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--size", choices=sizes, default="short")
+    parser.add_argument("--out", type=Path, default=Path(f"{name}.png"))
+    parser.add_argument("--data-dir", default=None, help="folder of tensorflow-datasets")
+    return parser
 
 
 class Claims:

@@ -12,7 +12,6 @@ Energy and density are those of `anajax.cost.presets.ambrogio`, inverse-fitted t
 table of components.
 """
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from _claims import Claims, interval
+from _claims import Claims, interval, options
 from _figures import save
 from _in_situ import epochs, network
 from _networks import load
@@ -123,11 +122,7 @@ def draw(found: dict[int, dict[str, list[float]]], out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=SIZES, default="short")
-    parser.add_argument("--out", type=Path, default=Path("ambrogio_2018.png"))
-    parser.add_argument("--data-dir", default=None, help="folder of tensorflow-datasets")
-    args = parser.parse_args()
+    args = options(__doc__, SIZES, "ambrogio_2018").parse_args()
     size, claims, start, found = SIZES[args.size], Claims(args.size != "smoke"), time.perf_counter(), {}
     for head in size["heads"]:
         hybrid, software = PUBLISHED[head]

@@ -11,7 +11,6 @@ Only figures of the paper show where memristors were stuck, how far the others s
 noise. Assumed here: 10.1 % are stuck, anywhere in their window alike; the rest is left out. Biases are digital.
 """
 
-import argparse
 import functools
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _claims import Claims, interval
+from _claims import Claims, interval, options
 from _figures import save
 from _networks import load, reordered
 from flax import nnx
@@ -221,11 +220,7 @@ def draw(found: dict[str, dict[str, Any]], out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=SIZES, default="short")
-    parser.add_argument("--out", type=Path, default=Path("joksas_2020.png"))
-    parser.add_argument("--data-dir", default=None, help="folder of tensorflow-datasets")
-    args = parser.parse_args()
+    args = options(__doc__, SIZES, "joksas_2020").parse_args()
     size, claims, start = SIZES[args.size], Claims(args.size != "smoke"), time.perf_counter()
     images = load("mnist", args.data_dir)
     x_train, x = (jnp.asarray(a.reshape(len(a), -1)) for a in (images.x_train, images.x_test[: size["images"]]))

@@ -9,14 +9,13 @@ cells had about them, whose size is in a figure only: to be compared with the la
 of their cells, at inputs up to 0.5 V.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _claims import Claims, interval
+from _claims import Claims, interval, options
 from _figures import save
 from _networks import load
 from flax import nnx
@@ -136,11 +135,7 @@ def draw(errors: dict, out: Path, numbers: Any) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=SIZES, default="short")
-    parser.add_argument("--out", type=Path, default=Path("joksas_2022.png"))
-    parser.add_argument("--data-dir", default=None, help="folder of tensorflow-datasets")
-    args = parser.parse_args()
+    args = options(__doc__, SIZES, "joksas_2022").parse_args()
     size, claims = SIZES[args.size], Claims(args.size != "smoke")
     images = load("mnist", args.data_dir)
     n = size["images"]

@@ -9,7 +9,6 @@ at the noise of the published chip (0.038), on PCM that drifts: as it is, with g
 statistics of batch normalisation measured again besides (AdaBS). Intervals are over chips, of one training each.
 """
 
-import argparse
 import functools
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from _claims import Claims, interval
+from _claims import Claims, interval, options
 from _figures import save
 from _networks import Examples, examples, make
 from matplotlib.figure import Figure
@@ -176,11 +175,7 @@ def draw(noise: dict, aged: dict, etas: tuple, exact: float, out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=SIZES, default="short")
-    parser.add_argument("--out", type=Path, default=Path("joshi_2020.png"))
-    parser.add_argument("--data-dir", default=None, help="folder of tensorflow-datasets")
-    args = parser.parse_args()
+    args = options(__doc__, SIZES, "joshi_2020").parse_args()
     size, claims, start = SIZES[args.size], Claims(args.size != "smoke"), time.perf_counter()
     data = examples("residual", args.data_dir, size["test"])
     apply, nets, exact = trained(data, size)

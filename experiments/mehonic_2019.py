@@ -10,7 +10,6 @@ Printed is the accuracy lost, in percent, means over networks and chips. The pap
 are its statements.
 """
 
-import argparse
 import itertools
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _claims import Claims, interval
+from _claims import Claims, interval, options
 from _figures import save
 from _networks import load
 from flax import nnx
@@ -175,11 +174,7 @@ def draw(loss: dict[str, dict[str, np.ndarray]], out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=SIZES, default="short")
-    parser.add_argument("--out", type=Path, default=Path("mehonic_2019.png"))
-    parser.add_argument("--data-dir", default=None, help="folder of tensorflow-datasets")
-    args = parser.parse_args()
+    args = options(__doc__, SIZES, "mehonic_2019").parse_args()
     size, claims = SIZES[args.size], Claims(args.size != "smoke")
     apply, trained, x, y = networks(size, args.data_dir)
     exact = [100 * float((jnp.argmax(apply(p, anajax.Hardware(), x), -1) == y).mean()) for p in trained]

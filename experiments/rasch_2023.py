@@ -8,14 +8,13 @@ ranges from data), and after hardware-aware training (HWA: noise of the device w
 network as a teacher). Accuracies are normalised: 100 % is that of exact numbers, 0 % that of the commonest class.
 """
 
-import argparse
 import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _claims import Claims, interval
+from _claims import Claims, interval, options
 from _figures import save
 from _networks import IMAGES, TEXTS, examples, make
 from matplotlib.figure import Figure
@@ -124,10 +123,7 @@ def draw(found: dict[str, dict], out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=SIZES, default="short")
-    parser.add_argument("--out", type=Path, default=Path("rasch_2023.png"))
-    parser.add_argument("--data-dir", default=None, help="folder of tensorflow-datasets")
+    parser = options(__doc__, SIZES, "rasch_2023")
     parser.add_argument("--nets", nargs="*", choices=NETS)
     args = parser.parse_args()
     size, claims = SIZES[args.size], Claims(args.size != "smoke")
