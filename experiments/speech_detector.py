@@ -117,10 +117,10 @@ def sound(seed: int, seconds: float) -> np.ndarray:
     return np.stack([samples[k * STEP : k * STEP + CONTEXT + STEP] for k in range(steps)]).astype(np.float32)
 
 
-def sounds(first: int, size: dict) -> Any:
+def sounds(size: dict) -> Any:
     """Return several, `[n, steps, 576]`."""
     steps = int(size["seconds"] * RATE) // STEP
-    return jnp.asarray(np.stack([sound(first + k, size["seconds"])[:steps] for k in range(size["sounds"])]))
+    return jnp.asarray(np.stack([sound(k, size["seconds"])[:steps] for k in range(size["sounds"])]))
 
 
 def own_runtime(path: Path, x: Any) -> np.ndarray:
@@ -183,7 +183,7 @@ def main() -> None:
     args = parser.parse_args()
     size, claims, start = SIZES[args.size], Claims(args.size != "smoke"), time.perf_counter()
     path = weights()
-    model, x = detector(path), sounds(0, size)
+    model, x = detector(path), sounds(size)
     exact, theirs = np.asarray(nnx.jit(lambda m, x: m(x))(model, x)), own_runtime(path, x)
     analog = nn.convert(model, hardware("standard"), where=lambda name, module: name != "spectrum")
     speech = float((exact > 0.5).mean())
