@@ -33,7 +33,7 @@ NAMES = ("numbers", "2 PCM", "2 PCM + 3T1C", "2 PCM + 3T1C, inverted")
 SIZES = {
     "smoke": {"images": 400, "test": 100, "epochs": 1, "seeds": 2, "heads": (10,), "every": 200},
     "short": {"images": 4000, "test": 1000, "epochs": 4, "seeds": 3, "heads": (10, 100), "every": 2000},
-    "full": {"images": 20000, "test": 5000, "epochs": 6, "seeds": 5, "heads": (10, 100), "every": 8000},
+    "full": {"images": 8000, "test": 2000, "epochs": 5, "seeds": 3, "heads": (10, 100), "every": 4000},
 }
 PUBLISHED = {10: ("88.29", "88.27"), 100: ("67.96", "68.01")}  # mixed hardware and software, software; recalled
 

@@ -30,7 +30,7 @@ V_READ, T_READ = 0.5, 50e-9
 SIZES = {
     "smoke": {"nets": 2, "steps": 60, "aware": 3, "chips": 2, "images": 20},
     "short": {"nets": 3, "steps": 4000, "aware": 300, "chips": 3, "images": 300},
-    "full": {"nets": 5, "steps": 20000, "aware": 5000, "chips": 25, "images": 2000},
+    "full": {"nets": 4, "steps": 8000, "aware": 600, "chips": 4, "images": 800},
 }
 #: published median test errors (%), trained for the row, tested on the column
 PUBLISHED = {

@@ -37,7 +37,7 @@ EXCLUDED = 0.015  # of the largest weights are clipped
 SIZES = {
     "smoke": {"nets": 2, "steps": 60, "chips": 2, "images": 100},
     "short": {"nets": 5, "steps": 4000, "chips": 5, "images": 1000},
-    "full": {"nets": 10, "steps": 12000, "chips": 20, "images": 10000},
+    "full": {"nets": 8, "steps": 6000, "chips": 8, "images": 2000},
 }
 #: nonideality -> strengths, the mildest first
 SWEEPS: dict[str, tuple] = {

@@ -38,9 +38,9 @@ SIZES = {
     "smoke": {"chips": 2, "seconds": 1.0, "sounds": 1, "ways": ("standard", "neither")},
     "short": {"chips": 6, "seconds": 4.0, "sounds": 2, "ways": ("standard", "ideal cells", "quiet outputs", "neither")},
     "full": {
-        "chips": 50,
-        "seconds": 10.0,
-        "sounds": 6,
+        "chips": 16,
+        "seconds": 8.0,
+        "sounds": 4,
         "ways": ("standard", "ideal cells", "quiet outputs", "neither"),
     },
 }

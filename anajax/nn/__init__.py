@@ -11,6 +11,7 @@ from anajax.nn.analog import Kernel as Kernel
 from anajax.nn.analog import Linear as Linear
 from anajax.nn.analog import OutputScale as OutputScale
 from anajax.nn.analog import Spec as Spec
+from anajax.nn.attention import AttentionProducts as AttentionProducts
 from anajax.nn.calibration import calibrate_adc as calibrate_adc
 from anajax.nn.checkpoints import load as load
 from anajax.nn.checkpoints import save as save

@@ -121,6 +121,13 @@ def frozen_key(key: Array) -> Array:
     return fold_read(key, 0)
 
 
+class Hosted:
+    """What `apply` finds in a model and gives its hardware, and the context of the call."""
+
+    hardware: Spec
+    context: Context | None
+
+
 class OnCrossbars:
     """What is made as Flax's own is, with hardware; subclasses say what `set_up` does with it."""
 
@@ -142,7 +149,7 @@ class OnCrossbars:
         raise NotImplementedError
 
 
-class AnalogLayer(OnCrossbars):
+class AnalogLayer(Hosted, OnCrossbars):
     """What all analog layers share. Subclasses say how inputs and weights become matrices.
 
     Attributes:

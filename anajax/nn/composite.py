@@ -45,5 +45,5 @@ class MultiHeadAttention(_Composite, nnx.MultiHeadAttention):
     """`flax.nnx.MultiHeadAttention` on crossbar arrays: its arguments, `hardware` and `learn_output_scale`.
 
     The projections to queries, keys and values, and that of the heads to the outputs, run on arrays; the products of
-    queries with keys, and of weights with values, stay digital, as all that multiplies activations.
+    queries with keys, and of weights with values, stay digital, unless `attention_fn` is an `AttentionProducts`.
     """

@@ -12,6 +12,7 @@ from flax import nnx
 from anajax.arrays import Hardware
 from anajax.arrays.mapping import grid
 from anajax.nn.analog import AnalogLayer, Conductance, Linear
+from anajax.nn.attention import AttentionProducts
 from anajax.nn.convolution import Conv, ConvTranspose
 from anajax.nn.general import Einsum, Embed, LinearGeneral
 from anajax.nn.model import named_modules
@@ -38,19 +39,21 @@ def convert(
     model: nnx.Module,
     hardware: Hardware | Callable[[str, nnx.Module], Hardware | None],
     where: Choice | None = None,
+    products: Hardware | None = None,
     **options: Any,
 ) -> Any:
     """Return a copy of a Flax model whose layers are analog: `Linear`, `LinearGeneral`, `Einsum`, `Conv`, ...
 
     Layers inside of others are converted too, so that cells, `MultiHeadAttention` and `LoRA` need nothing of their own.
-    What multiplies activations with one another stays digital, and so does `Embed`, unless `where` asks for it. An
-    `RNN` becomes one that draws fresh noise at each step. Layers that are shared stay shared. `report` says what became
-    of each.
+    `Embed` stays digital unless `where` asks for it, and so do the products of attention, without `products`. An `RNN`
+    becomes one that draws fresh noise at each step. Layers that are shared stay shared, and analog ones keep their
+    hardware. `report` says what became of each.
 
     Args:
       model: any NNX model; it stays as it is.
       hardware: for all converted layers, or `hardware(name, layer)`, which returns `None` for what stays digital.
       where: `where(name, layer)` chooses which layers to convert; all but `Embed` by default.
+      products: for the products of queries with keys, and of attention weights with values; see `AttentionProducts`.
       **options: options of the analog layers, such as `learn_output_scale=True`.
 
     Example:
@@ -64,7 +67,11 @@ def convert(
       layers.2  Linear      320  32 x 10       1  0.1 %
       2,368 of 2,412 parameters (98.2 %) on arrays: 2
     """
-    return _analog(nnx.clone(model), hardware, _by_default if where is None else where, options)
+    model = _analog(nnx.clone(model), hardware, _by_default if where is None else where, options)
+    for _, module in list(named_modules(model)):
+        if products is not None and isinstance(module, nnx.MultiHeadAttention):
+            _attend(module, nnx.data(AttentionProducts(products)))
+    return model
 
 
 def make_analog(module: nnx.Module, hardware: Hardware, **options: Any) -> None:
@@ -102,6 +109,8 @@ def to_digital(model: nnx.Module) -> Any:
         if kind is None:
             if type(module) is RNN:
                 made[id(module)] = _recast(module, nnx.RNN)
+            if isinstance(getattr(module, "attention_fn", None), AttentionProducts):
+                _attend(module, nnx.static(nnx.dot_product_attention))
             continue
         if module.crossbar is not None:
             raise ValueError(f"layer {name!r} lives in conductances, which no digital kernel holds to the bit")
@@ -116,6 +125,13 @@ def to_digital(model: nnx.Module) -> Any:
         made[id(module)] = layer = _recast(module, kind)
         setattr(layer, "embedding" if kind is nnx.Embed else "kernel", kernel)
     return _replaced(model, made)
+
+
+def _attend(module: Any, how: Any) -> None:
+    """Give attention another `attention_fn`, where its own is a usual one."""
+    if module.attention_fn is not nnx.dot_product_attention and not isinstance(module.attention_fn, AttentionProducts):
+        raise ValueError(f"products of attention cannot replace an attention_fn of one's own: {module.attention_fn}")
+    module.attention_fn = how
 
 
 def _recast(module: Any, kind: type) -> Any:
@@ -140,13 +156,16 @@ def _replaced(model: Any, made: dict[int, Any]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A layer of a report: `arrays` of the crossbar and the share of their weights that is `used`; 0 in digital."""
+    """A layer of a report: `arrays` of the crossbar and the share of their weights that is `used`; 0 in digital.
+
+    Products of attention have no weights of their own, and arrays by what they are given: `None`.
+    """
 
     layer: str
     kind: str
     weights: int
     shape: str
-    arrays: int
+    arrays: int | None
     used: float
 
 
@@ -166,10 +185,11 @@ class Report:
         lines = [("layer", "kind", "weights", "shape", "arrays", "used")]
         for r in self.rows:
             arrays, used = (f"{r.arrays:,}", f"{100 * r.used:.1f} %") if r.arrays else ("digital", "")
+            arrays = "by length" if r.arrays is None else arrays
             lines.append((r.layer, r.kind, f"{r.weights:,}", r.shape, arrays, used))
         wide = [max(len(line[k]) for line in lines) for k in range(6)]
         text = ["  ".join(_put(t, wide[k], k) for k, t in enumerate(line)).rstrip() for line in lines]
-        mapped, arrays = sum(r.weights for r in self.rows if r.arrays), sum(r.arrays for r in self.rows)
+        mapped, arrays = sum(r.weights for r in self.rows if r.arrays), sum(r.arrays or 0 for r in self.rows)
         share = 100 * mapped / max(self.parameters, 1)
         return "\n".join([*text, f"{mapped:,} of {self.parameters:,} parameters ({share:.1f} %) on arrays: {arrays:,}"])
 
@@ -195,6 +215,8 @@ def report(model: nnx.Module) -> Report:
             room = n_rows * n_cols * (r * c if limit is None else math.prod(limit))
             shape = f"{groups} x " * (groups > 1) + f"{r} x {c}"
             rows.append(Row(name, kind, groups * r * c, shape, groups * n_rows * n_cols, r * c / room))
+        elif isinstance(module, AttentionProducts):
+            rows.append(Row(name, kind, 0, "activations", None, 0.0))
         elif sizes:
             shape = " + ".join(" x ".join(map(str, size)) for size in sizes)
             rows.append(Row(name, kind, sum(map(math.prod, sizes)), shape, 0, 0.0))

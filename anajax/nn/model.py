@@ -14,7 +14,7 @@ from jax import Array
 from anajax import _check
 from anajax._random import fold_read
 from anajax.arrays import Effective, Hardware, Tile
-from anajax.nn.analog import AnalogLayer, Chip, Conductance, Context, Spec, frozen_key
+from anajax.nn.analog import AnalogLayer, Chip, Conductance, Context, Hosted, Spec, frozen_key
 
 ChipState = dict[str, Tile]
 
@@ -30,9 +30,9 @@ class Apply:
     knows of neither work as they are.
     """
 
-    def __init__(self, graphdef: Any, specs: Any, chips: Any, rest: Any, names: list[str]):
+    def __init__(self, graphdef: Any, specs: Any, chips: Any, rest: Any, names: list[str], hosts: list[str]):
         self._graphdef, self._specs, self._chips, self._rest = graphdef, specs, chips, rest
-        self.names = names
+        self.names, self._hosts = names, hosts
 
     def __repr__(self) -> str:
         return f"Apply({', '.join(self.names)})"
@@ -121,14 +121,14 @@ class Apply:
         model = nnx.merge(self._graphdef, params, self._specs, self._chips, rest, copy=True)
         if train is not None:
             (model.train if train else model.eval)()
-        _check_names("hardware", hardware if isinstance(hardware, dict) else {}, self.names)
+        _check_names("hardware", hardware if isinstance(hardware, dict) else {}, self._hosts)
         _check_names("chip", chip or {}, self.names)
-        for name, layer in layers(model):
+        for name, layer in _hosts(model):
             layer.hardware.set_value(hardware[name] if isinstance(hardware, dict) else hardware)
             layer.context = Context(
                 key=None if key is None else fold_name(key, name),
                 time=time,
-                chip=None if chip is None else chip[name],
+                chip=(chip or {}).get(name),
                 inputs=None if inputs is None else inputs.setdefault(name, []),
                 trace=current_jax_trace(),
             )
@@ -160,16 +160,22 @@ def split(model: nnx.Module) -> tuple[Apply, Any, Any, Any]:
         part if i == 0 else jax.tree.map(lambda a: a, part)
         for i, part in enumerate(nnx.split(model, PARAMETERS, Spec, Chip, ...))
     )
-    found = dict(layers(model))
+    found = dict(_hosts(model))
     hardware = {name: layer.hardware.get_value() for name, layer in found.items()}
     first = next(iter(hardware.values()), Hardware())
     shared = all(_same(first, h) for h in hardware.values())
-    return Apply(graphdef, specs, chips, rest, list(found)), params, first if shared else hardware, rest
+    names = [name for name, _ in layers(model)]
+    return Apply(graphdef, specs, chips, rest, names, list(found)), params, first if shared else hardware, rest
 
 
 def layers(model: nnx.Module) -> Iterator[tuple[str, Any]]:
     """Yield `(name, layer)` of every analog layer of a model; names are dotted paths, `"self"` for itself."""
     return ((name, module) for name, module in named_modules(model) if isinstance(module, AnalogLayer))
+
+
+def _hosts(model: nnx.Module) -> Iterator[tuple[str, Any]]:
+    """Yield what of a model has hardware: the analog layers, and products of attention on arrays."""
+    return ((name, module) for name, module in named_modules(model) if isinstance(module, Hosted))
 
 
 def named_modules(model: nnx.Module) -> Iterator[tuple[str, Any]]:

@@ -275,3 +275,11 @@ def test_weights_in_conductances_are_no_digital_ones(key):
 def test_what_arrays_cannot_do_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_analog_layers_keep_their_hardware():
+    model = nnx.Sequential(nnx.Linear(6, 5, rngs=nnx.Rngs(0)), nnx.Linear(5, 4, rngs=nnx.Rngs(1)))
+    one, two = Hardware(array_shape=(4, 4)), Hardware(array_shape=(8, 8))
+    first = nn.convert(model, one, where=lambda name, layer: name == "layers.0")
+    second = nn.convert(first, two)
+    assert [layer.hardware.get_value().array_shape for _, layer in nn.layers(second)] == [(4, 4), (8, 8)]
