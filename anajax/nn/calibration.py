@@ -13,7 +13,7 @@ from anajax import arrays
 from anajax.arrays import Analytic, Hardware, RangeRule, Tile
 from anajax.arrays.calibration import with_bound
 from anajax.nn.analog import frozen_key, over_groups
-from anajax.nn.model import Apply, layers
+from anajax.nn.model import Apply, hosts, layers
 
 
 def calibrate_adc(
@@ -68,15 +68,13 @@ def calibrate_adc(
                 states[name] = rule.add(states.get(name), y)
     if not states:
         raise ValueError("batches is empty: ADC ranges are calibrated from at least one batch")
-    calibrated = {}
-    for name, layer in layers(apply.merge(params, hardware, key=key, time=time, chip=chip, **kwargs)):
-        spec = layer.hardware.get_value()
-        if name not in states:
-            calibrated[name] = spec
-        else:
+    model = apply.merge(params, hardware, key=key, time=time, chip=chip, **kwargs)
+    calibrated = {name: host.hardware.get_value() for name, host in hosts(model)}
+    for name, layer in layers(model):
+        if name in states:
             analytic = isinstance(rule, Analytic)
             bound = _analytic(rule, layer, states[name]) if analytic else rule.bound(states[name])
-            calibrated[name] = with_bound(spec, bound)
+            calibrated[name] = with_bound(calibrated[name], bound)
     return calibrated
 
 

@@ -123,7 +123,7 @@ class Apply:
             (model.train if train else model.eval)()
         _check_names("hardware", hardware if isinstance(hardware, dict) else {}, self._hosts)
         _check_names("chip", chip or {}, self.names)
-        for name, layer in _hosts(model):
+        for name, layer in hosts(model):
             layer.hardware.set_value(hardware[name] if isinstance(hardware, dict) else hardware)
             layer.context = Context(
                 key=None if key is None else fold_name(key, name),
@@ -160,7 +160,7 @@ def split(model: nnx.Module) -> tuple[Apply, Any, Any, Any]:
         part if i == 0 else jax.tree.map(lambda a: a, part)
         for i, part in enumerate(nnx.split(model, PARAMETERS, Spec, Chip, ...))
     )
-    found = dict(_hosts(model))
+    found = dict(hosts(model))
     hardware = {name: layer.hardware.get_value() for name, layer in found.items()}
     first = next(iter(hardware.values()), Hardware())
     shared = all(_same(first, h) for h in hardware.values())
@@ -173,7 +173,7 @@ def layers(model: nnx.Module) -> Iterator[tuple[str, Any]]:
     return ((name, module) for name, module in named_modules(model) if isinstance(module, AnalogLayer))
 
 
-def _hosts(model: nnx.Module) -> Iterator[tuple[str, Any]]:
+def hosts(model: nnx.Module) -> Iterator[tuple[str, Any]]:
     """Yield what of a model has hardware: the analog layers, and products of attention on arrays."""
     return ((name, module) for name, module in named_modules(model) if isinstance(module, Hosted))
 

@@ -128,7 +128,7 @@ def init_input_ranges(apply: Apply, params: Any, batches: Iterable[Any], alpha: 
         seen: dict[str, list[Array]] = {}
         model = apply.merge(params, Hardware(), inputs=seen, train=False, **kwargs)
         model(x)
-        return {name: jnp.mean(jnp.stack([jnp.std(i) for i in given])) for name, given in seen.items()}
+        return {name: jnp.mean(jnp.stack([jnp.std(i) for i in given])) for name, given in seen.items() if given}
 
     total, count = None, 0
     for x in batches:
@@ -139,7 +139,7 @@ def init_input_ranges(apply: Apply, params: Any, batches: Iterable[Any], alpha: 
         raise ValueError("batches is empty: input ranges are initialised from at least one batch")
     model = apply.merge(params, Hardware(), **kwargs)
     for name, layer in layers(model):
-        if layer.input_range is not None and float(total[name]) > 0:  # inputs that are all zero tell nothing
+        if layer.input_range is not None and float(total.get(name, 0.0)) > 0:  # no inputs, or zeros, tell nothing
             layer.input_range.set_value((alpha * total[name] / count).astype(layer.input_range.get_value().dtype))
     return nnx.split(model, nnx.Param, ...)[1]
 

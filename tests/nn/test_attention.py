@@ -8,7 +8,7 @@ from flax import nnx
 
 import anajax
 from anajax import nn
-from anajax.arrays import AbsMax, Additive, Hardware
+from anajax.arrays import AbsMax, Additive, Hardware, Maximum
 from anajax.devices import presets
 
 close = np.testing.assert_allclose
@@ -166,3 +166,18 @@ def test_refusals():
     own = nnx.MultiHeadAttention(2, 4, attention_fn=lambda *a, **k: a[0], decode=False, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="cannot replace an attention_fn of one's own"):
         nn.convert(own, Hardware(), products=Hardware())
+
+
+def test_ranges_are_found_for_the_layers_around():
+    _, ours = model(Hardware(device=presets.pcm(), inputs=AbsMax()))
+    ours = nn.convert(
+        nn.to_digital(ours), anajax.presets.standard_aimc(), products=ours.attention_fn.hardware.get_value()
+    )
+    apply, params, hardware, _ = nn.split(ours)
+    x = jax.random.normal(jax.random.key(0), (2, LENGTH, 16))
+    ranged = nn.init_input_ranges(apply, params, [x])
+    close(ranged["query"]["input_range"].get_value(), 3 * x.std(), rtol=1e-5)
+    found = nn.calibrate_adc(apply, ranged, hardware, [x], Maximum(), key=jax.random.key(0))
+    assert found["attention_fn"] is not None
+    assert set(found) == set(hardware)
+    assert apply(ranged, found, x, key=jax.random.key(1)).shape == x.shape
