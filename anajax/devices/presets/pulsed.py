@@ -20,7 +20,7 @@ from anajax.devices.pulsed import Reference
 _uS = 1e-6
 
 
-def _steps(
+def one_sided_steps(
     dw_min: float, dtod: float, up_down: float = 0.0, up_down_dtod: float = 0.01, write_noise: float = 0.0
 ) -> dict[str, Any]:
     """Return our symmetric asymmetry for AIHWKit's, whose code takes |up_down| off one direction only.
@@ -58,7 +58,7 @@ def rram_es(g_min: Array | float = 50e-6, g_max: Array | float = 100e-6) -> ExpS
         slope=-0.5,
         offset=-0.5,
         c2c=5.0,
-        **_steps(0.00135, 0.2, up_down=0.259359, up_down_dtod=0.05, write_noise=75.0),
+        **one_sided_steps(0.00135, 0.2, up_down=0.259359, up_down_dtod=0.05, write_noise=75.0),
     )
 
 
@@ -80,7 +80,7 @@ def rram_sb(g_min: Array | float = 50e-6, g_max: Array | float = 100e-6) -> Soft
         x_max_d2d=0.24,
         c2c=3.75,
         noise="additive",
-        **_steps(0.002, 0.3, write_noise=56.0),
+        **one_sided_steps(0.002, 0.3, write_noise=56.0),
     )
 
 
@@ -108,7 +108,7 @@ def rram_array_om(g_min: Array | float = 50e-6, g_max: Array | float = 100e-6) -
       g_min: conductance of the state -1 [S]; not published with the fit.
       g_max: conductance of the state 1 [S]; not published with the fit.
     """
-    steps = _steps(0.0949, 0.7829, write_noise=1.4113)
+    steps = one_sided_steps(0.0949, 0.7829, write_noise=1.4113)
     return _rram_array((g_min, g_max), 0.5695, 0.3499, 0.4158, steps)
 
 
@@ -122,7 +122,7 @@ def rram_array_hfo2(g_min: Array | float = 50e-6, g_max: Array | float = 100e-6)
       g_min: conductance of the state -1 [S]; not published with the fit.
       g_max: conductance of the state 1 [S]; not published with the fit.
     """
-    steps = _steps(0.4622, 0.7125, write_noise=0.5841)
+    steps = one_sided_steps(0.4622, 0.7125, write_noise=0.5841)
     return _rram_array((g_min, g_max), 0.5990, 0.4295, 0.2174, steps)
 
 
@@ -145,7 +145,7 @@ def capacitor(batch_time: Array | float = 1.0) -> LinearStep:
         c2c=0.3,
         noise="additive",
         leak=Leak(lifetime=1e6 * batch_time, lifetime_d2d=0.3),
-        **_steps(0.005, 0.1, up_down_dtod=0.06),
+        **one_sided_steps(0.005, 0.1, up_down_dtod=0.06),
     )
 
 
@@ -169,7 +169,7 @@ def ecram(g_min: Array | float = 0.1e-6, g_max: Array | float = 1.6e-6) -> Linea
         gamma_down=0.5085,
         gamma_d2d=0.05,
         c2c=0.3,
-        **_steps(0.002, 0.1),
+        **one_sided_steps(0.002, 0.1),
     )
 
 
@@ -193,7 +193,7 @@ def ecram_mo(g_min: Array | float = 0.1e-6, g_max: Array | float = 1.6e-6) -> Li
         gamma_down=0.7342,
         gamma_d2d=0.05,
         c2c=2.0,
-        **_steps(2.8214e-4, 0.1),
+        **one_sided_steps(2.8214e-4, 0.1),
     )
 
 
@@ -202,7 +202,7 @@ def idealized() -> ConstantStep:
 
     Source: Rasch, Gokmen, Haensch, arXiv:1906.02698 (2019).
     """
-    steps = _steps(0.0002, 0.3, up_down_dtod=0.0)
+    steps = one_sided_steps(0.0002, 0.3, up_down_dtod=0.0)
     return ConstantStep(g_min=12.5 * _uS, g_max=25 * _uS, x_min_d2d=0.3, x_max_d2d=0.3, c2c=0.3, **steps)
 
 
@@ -211,7 +211,9 @@ def gokmen_vlasov() -> ConstantStep:
 
     Source: Gokmen & Vlasov, Front. Neurosci. 10:333 (2016); AIHWKit's GokmenVlasov preset.
     """
-    return ConstantStep(g_min=12.5 * _uS, g_max=25 * _uS, x_min_d2d=0.3, x_max_d2d=0.3, c2c=0.3, **_steps(0.0016, 0.3))
+    return ConstantStep(
+        g_min=12.5 * _uS, g_max=25 * _uS, x_min_d2d=0.3, x_max_d2d=0.3, c2c=0.3, **one_sided_steps(0.0016, 0.3)
+    )
 
 
 def pcm_exp() -> ExpStep:
@@ -236,7 +238,7 @@ def pcm_exp() -> ExpStep:
         rest=0.01,
         rest_d2d=0.02,
         reset_noise=0.01,
-        **_steps(0.01, 0.2, up_down_dtod=0.05),
+        **one_sided_steps(0.01, 0.2, up_down_dtod=0.05),
     )
 
 

@@ -1,9 +1,8 @@
-"""What others have: configurations in the style of AIHWKit, and weights in the layout of PyTorch."""
+"""Configurations in the style of AIHWKit."""
 
 from __future__ import annotations
 
 import dataclasses
-import enum
 import json
 import math
 from collections.abc import Mapping
@@ -14,6 +13,8 @@ from anajax import arrays
 from anajax.arrays import Hardware, mapping
 from anajax.devices import Device
 from anajax.devices import presets as devices
+from anajax.imports import pulsed
+from anajax.imports.table import Table, class_of
 from anajax.presets import standard_aimc
 
 
@@ -45,8 +46,12 @@ def from_aihwkit(config: Mapping[str, Any] | str | Path) -> Imported:
 
     A configuration is a dictionary of the names that AIHWKit's inference configurations have, such as
     `dataclasses.asdict` makes of one, or a JSON file of it. `class` names the configuration (`InferenceRPUConfig` by
-    default, `StandardHWATrainingPreset`, `FloatingPointRPUConfig`), and the noise model; enumerations go by name or
-    value. What is left out is as AIHWKit has it by default. Nothing of a file is executed.
+    default, `StandardHWATrainingPreset`, `SingleRPUConfig`, `FloatingPointRPUConfig`), the noise model and the pulsed
+    device; enumerations go by name or value. What is left out is as AIHWKit has it by default. Nothing of a file is
+    executed.
+
+    Of a `SingleRPUConfig`, cells get a window of 50 to 100 uS, as it names no conductances, and are read against one
+    whose state is 0: `nn.in_situ(key, nn.convert(model, hardware))` trains them.
 
     Args:
       config: a dictionary, or the path of a JSON file.
@@ -62,15 +67,17 @@ def from_aihwkit(config: Mapping[str, Any] | str | Path) -> Imported:
       >>> found.ignored
       {'forward.inp_sto_round': 'rounding is to the nearest'}
     """
-    table = _Table(_read(config), "")
+    table = Table(_read(config), "")
     kind = table.take("class", "InferenceRPUConfig")
     if kind == "FloatingPointRPUConfig":
         return Imported(Hardware(), {}, None, None, table.left())
+    if kind == "SingleRPUConfig":
+        return _trained_in_place(table)
     if kind not in (*_INFERENCE, "StandardHWATrainingPreset"):
-        known = ", ".join((*_INFERENCE, "StandardHWATrainingPreset", "FloatingPointRPUConfig"))
+        known = ", ".join((*_INFERENCE, "StandardHWATrainingPreset", "SingleRPUConfig", "FloatingPointRPUConfig"))
         raise ValueError(f"class must be one of {known}; got {kind!r}")
     base = _STANDARD if kind == "StandardHWATrainingPreset" else {}
-    sections = {n: _Table(table.take(n, {}), n, base.get(n, {})) for n in _SECTIONS}
+    sections = {n: Table(table.take(n, {}), n, base.get(n, {})) for n in _SECTIONS}
     device, pairs = _noise_model(table.take("noise_model", {"class": "PCMLikeNoiseModel"}), table)
     layer, scaling = _mapping(sections["mapping"])
     hardware = Hardware(
@@ -83,10 +90,33 @@ def from_aihwkit(config: Mapping[str, Any] | str | Path) -> Imported:
         backward=standard_aimc().backward,
     )
     clip, remap = _clip(sections["clip"]), _remap(sections["remap"])
-    ignored = table.left()
+    return Imported(hardware, layer, clip, remap, _ignored(table, sections))
+
+
+def _trained_in_place(table: Table) -> Imported:
+    """Return the hardware of a configuration whose weights live in cells that pulses change."""
+    sections = {n: Table(table.take(n, {}), n) for n in ("forward", "backward", "update", "mapping", "device")}
+    layer, scaling = _mapping(sections["mapping"])
+    back = _forward(sections["backward"], None)
+    device, full = pulsed.cell(sections["device"])
+    if scaling["scale_by"] == "none":
+        scaling["fill"] = pulsed.filling(sections["device"], full)
+    hardware = Hardware(
+        device=device,
+        mapping=mapping.Signed(**scaling),
+        pulses=pulsed.trains(sections["update"]),
+        **_forward(sections["forward"], _input_range(Table(table.take("pre_post", {}), "pre_post"))),
+        array_shape=layer.pop("array_shape"),
+        transposed=Hardware(**back),
+    )
+    return Imported(hardware, layer, None, None, _ignored(table, sections))
+
+
+def _ignored(table: Table, sections: Mapping[str, Table]) -> dict[str, str]:
+    found = table.left()
     for section in sections.values():
-        ignored |= section.left()
-    return Imported(hardware, layer, clip, remap, ignored)
+        found |= section.left()
+    return found
 
 
 _INFERENCE = ("InferenceRPUConfig", "TorchInferenceRPUConfig")
@@ -117,56 +147,6 @@ _STANDARD: dict[str, dict[str, Any]] = {
 }
 
 
-class _Table:
-    """A part of a configuration, which knows what of it has been used, and why the rest is not."""
-
-    def __init__(self, table: Any, path: str, base: Mapping[str, Any] | None = None):
-        if dataclasses.is_dataclass(table) and not isinstance(table, type):
-            table = dataclasses.asdict(table)
-        if not isinstance(table, Mapping):
-            raise ValueError(f"{path or 'config'} must be a table; got {table!r}")
-        self.path, self.unused = path, dict(base or {}) | dict(table)
-        self.why: dict[str, str] = {}
-
-    def name(self, key: str) -> str:
-        return f"{self.path}.{key}" if self.path else key
-
-    def take(self, key: str, default: Any) -> Any:
-        return self.unused.pop(key, default)
-
-    def number(self, key: str, default: float) -> float:
-        value = self.take(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"{self.name(key)} must be a finite number; got {value!r}")
-        return float(value)
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self.take(key, default)
-        if not isinstance(value, bool):
-            raise ValueError(f"{self.name(key)} must be true or false; got {value!r}")
-        return value
-
-    def choice(self, key: str, default: str, allowed: tuple[str, ...]) -> str:
-        value = self.take(key, default)
-        plain = value.name if isinstance(value, enum.Enum) else value
-        found = {_plain(a): a for a in allowed}.get(_plain(plain)) if isinstance(plain, str) else None
-        if found is None:
-            raise ValueError(f"{self.name(key)} must be one of {', '.join(allowed)}; got {value!r}")
-        return found
-
-    def lacks(self, key: str, default: Any, why: str) -> None:
-        """Take a setting that has no counterpart, and note it where it is not the default."""
-        if self.take(key, default) != default:
-            self.why[self.name(key)] = why
-
-    def left(self) -> dict[str, str]:
-        return self.why | {self.name(key): "has no counterpart" for key in self.unused}
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()
-
-
 def _read(config: Any) -> Any:
     if not isinstance(config, str | Path):
         return config
@@ -186,7 +166,7 @@ def _bits(resolution: float) -> float | None:
     return math.log2((resolution if resolution > 1 else 1 / resolution) + 2)
 
 
-def _forward(io: _Table, learned: Any) -> dict[str, Any]:
+def _forward(io: Table, learned: Any) -> dict[str, Any]:
     """Return the periphery of `IOParameters`."""
     if io.flag("is_perfect", False):
         io.unused.clear()
@@ -195,15 +175,15 @@ def _forward(io: _Table, learned: Any) -> dict[str, Any]:
     bound, noise, asymmetry = io.number("inp_bound", 1.0), io.number("inp_noise", 0.0), io.number("inp_asymmetry", 0.0)
     bits = _bits(io.number("inp_res", 1 / 126))
     if bound <= 0 and bits is not None:
-        raise ValueError(f"forward.inp_bound must be greater than 0 where forward.inp_res has steps; got {bound:g}")
+        raise ValueError(f"{io.name('inp_bound')} must be greater than 0 where inp_res has steps; got {bound:g}")
     if bound > 0:
         parts["dac"] = arrays.DAC(bits=bits, bound=bound, noise=noise or None, asymmetry=asymmetry or None)
     elif noise or asymmetry:
-        io.why["forward.inp_noise"] = "noise and asymmetry of inputs need a bound here"
+        io.why[io.name("inp_noise")] = "noise and asymmetry of inputs need a bound here"
     bound, asymmetry = io.number("out_bound", 12.0), io.number("out_asymmetry", 0.0)
     bits = _bits(io.number("out_res", 1 / 510))
     if bound <= 0 and bits is not None:
-        raise ValueError(f"forward.out_bound must be greater than 0 where forward.out_res has steps; got {bound:g}")
+        raise ValueError(f"{io.name('out_bound')} must be greater than 0 where out_res has steps; got {bound:g}")
     if bound > 0:
         parts["adc"] = arrays.ADC(bits=bits, bound=bound, asymmetry=asymmetry or None)
     sigma, spread = io.number("out_noise", 0.06), io.number("out_noise_std", 0.0)
@@ -240,7 +220,7 @@ def _forward(io: _Table, learned: Any) -> dict[str, Any]:
     return parts
 
 
-def _scaling(io: _Table, learned: Any) -> Any:
+def _scaling(io: Table, learned: Any) -> Any:
     names = ("NONE", "ABS_MAX", "CONSTANT", "ABS_MAX_NP_SUM", "MAX", "AVERAGE_ABS_MAX")
     kind, threshold = io.choice("noise_management", "ABS_MAX", names), io.number("nm_thres", 0.0)
     if learned is not None:
@@ -250,13 +230,13 @@ def _scaling(io: _Table, learned: Any) -> Any:
     if kind == "CONSTANT":
         return arrays.FixedRange(range=threshold or 1.0)
     if kind != "NONE":
-        io.why["forward.noise_management"] = f"{kind}: inputs are scaled by their largest value instead"
+        io.why[io.name("noise_management")] = f"{kind}: inputs are scaled by their largest value instead"
         return arrays.AbsMax(cap=threshold or None)
     return None
 
 
-def _input_range(table: _Table) -> Any:
-    part = _Table(table.take("input_range", {}), "pre_post.input_range")
+def _input_range(table: Table) -> Any:
+    part = Table(table.take("input_range", {}), "pre_post.input_range")
     enabled = part.flag("enable", False)
     initial, decay = part.number("init_value", 3.0), part.number("decay", 0.001)
     share = part.number("input_min_percentage", 0.95)
@@ -267,7 +247,7 @@ def _input_range(table: _Table) -> Any:
     return arrays.LearnedRange(initial=initial, decay=decay, coverage=share) if enabled else None
 
 
-def _mapping(table: _Table) -> tuple[dict[str, Any], dict[str, Any]]:
+def _mapping(table: Table) -> tuple[dict[str, Any], dict[str, Any]]:
     limit = (table.number("max_input_size", 512), table.number("max_output_size", 512))
     rows, cols = (int(n) if n > 0 else 2**20 for n in limit)  # 0 is no limit
     omega, columns = table.number("weight_scaling_omega", 0.0), table.flag("weight_scaling_columnwise", False)
@@ -284,7 +264,7 @@ def _mapping(table: _Table) -> tuple[dict[str, Any], dict[str, Any]]:
 def _compensation(table: Any) -> Any:
     if table is None:
         return None
-    kind = _class_of(table, "drift_compensation")
+    kind = class_of(table, "drift_compensation")
     made = {
         "GlobalDriftCompensation": arrays.DriftCompensation(),
         "PerColumnDriftCompensation": arrays.DriftCompensation(per="column"),
@@ -296,17 +276,7 @@ def _compensation(table: Any) -> Any:
     return made[kind]
 
 
-def _class_of(table: Any, name: str) -> Any:
-    if isinstance(table, str):
-        return table
-    if isinstance(table, Mapping):
-        return table.get("class")
-    if hasattr(table, "__dict__"):
-        return type(table).__name__
-    raise ValueError(f"{name} must be a table with a class, or its name; got {table!r}")
-
-
-def _modifier(table: _Table) -> Any:
+def _modifier(table: Table) -> Any:
     names = ("NONE", "COPY", "ADD_NORMAL", "MULT_NORMAL", "POLY", "PROG_NOISE", "PCM_NOISE", "DISCRETIZE")
     names += ("DISCRETIZE_ADD_NORMAL", "DROP_CONNECT", "DOREFA")
     kind, sigma = table.choice("type", "NONE", names), table.number("std_dev", 0.0)
@@ -336,7 +306,7 @@ def _modifier(table: _Table) -> Any:
     return made[kind]() if kind in made else None
 
 
-def _clip(table: _Table) -> dict[str, Any] | None:
+def _clip(table: Table) -> dict[str, Any] | None:
     kind = table.choice("type", "NONE", ("NONE", "FIXED_VALUE", "LAYER_GAUSSIAN", "AVERAGE_CHANNEL_MAX"))
     value, sigma = table.number("fixed_value", -1.0), table.number("sigma", 2.5)
     if kind == "FIXED_VALUE":
@@ -348,16 +318,16 @@ def _clip(table: _Table) -> dict[str, Any] | None:
     return {"sigmas": sigma} if kind == "LAYER_GAUSSIAN" else {"mean_column_max": True}
 
 
-def _remap(table: _Table) -> dict[str, Any] | None:
+def _remap(table: Table) -> dict[str, Any] | None:
     kind = table.choice("type", "NONE", ("NONE", "LAYERWISE_SYMMETRIC", "CHANNELWISE_SYMMETRIC"))
     table.lacks("remapped_wmax", 1.0, "the largest weight becomes 1")
     return None if kind == "NONE" else {"per": "layer" if kind == "LAYERWISE_SYMMETRIC" else "column"}
 
 
-def _noise_model(given: Any, table: _Table) -> tuple[Device, Any]:
+def _noise_model(given: Any, table: Table) -> tuple[Device, Any]:
     """Return the device of a noise model, and a function from scaling to how pairs of it hold weights."""
-    model = _Table({} if isinstance(given, str) else given, "noise_model")
-    kind = _class_of(given, "noise_model")
+    model = Table({} if isinstance(given, str) else given, "noise_model")
+    kind = class_of(given, "noise_model")
     model.take("class", None)
     scales = {"program_scale": "prog_noise_scale", "nu_scale": "drift_scale", "read_scale": "read_noise_scale"}
     if kind in ("PCMLikeNoiseModel", "StateIndependentNoiseModel"):
@@ -384,7 +354,7 @@ def _noise_model(given: Any, table: _Table) -> tuple[Device, Any]:
         raise ValueError(f"noise_model.class must be one of {known}, ReRamCMONoiseModel; got {kind!r}")
     default = "SingleDeviceConductanceConverter" if kind == "ReRamCMONoiseModel" else "SinglePairConductanceConverter"
     converter = model.take("g_converter", {"class": default})
-    holds = _class_of(converter, "noise_model.g_converter")
+    holds = class_of(converter, "noise_model.g_converter")
     factors = converter.get("f_lst", (1.0,)) if isinstance(converter, Mapping) else (1.0,)
     table.why |= model.left()
     if holds == "SingleDeviceConductanceConverter":
