@@ -106,20 +106,72 @@ def test_soft_bounds_by_pulses_reach_their_ends():
     found = imported(**{"class": "SoftBoundsPmaxDevice"}, dw_min_dtod=0.0, up_down_dtod=0.0, w_min_dtod=0.0)
     device = found.hardware.device.device
     assert (float(device.p_max), float(device.x_min), float(device.x_max)) == (1000.0, -1.0, 1.0)
-    assert found.hardware.mapping.fill == 1.0
+    assert found.hardware.mapping.largest == 1.0
 
 
-def test_weights_are_states():
-    """A weight of 0.5 is a state of 0.5, whatever the bounds."""
-    found = imported(**PRESETS["ecram"])
+@pytest.mark.parametrize("largest", [0.4, 0.6, 1.0, 2.0])
+def test_weights_are_states_and_outputs_count_in_them(largest):
+    """Whatever the bounds: a weight of 0.3 is a state of 0.3; noise, bounds and steps of outputs are in weights."""
+    quiet = QUIET | {"w_min": -largest, "w_max": largest}
+    config = {"class": "SingleRPUConfig", "device": {"class": "ConstantStepDevice", **quiet}}
+    io = {"out_noise": 0.06, "out_bound": 12.0, "out_res": -1.0, "inp_res": -1.0, "inp_bound": 0.0}
+    found = imports.from_aihwkit(config | {"forward": io | {"noise_management": "NONE", "bound_management": "NONE"}})
     hw = found.hardware
     assert found.ignored == {}
-    weights = jnp.asarray([[0.5, -0.25], [1.0, 0.0]])
+    weights = jnp.asarray([[0.3, -0.15], [largest, 0.0]])
     crossbar = arrays.in_conductances(None, hw, weights)
     np.testing.assert_allclose(hw.device.device.state(crossbar.cells.parts["device"])[0, 0, 0], weights, atol=1e-5)
-    np.testing.assert_allclose(as_matrix(hw, arrays.stand(None, hw, crossbar)), weights, atol=1e-5)
-    small = imported(**{"class": "ConstantStepDevice"})
-    assert "a weight of 0.6 there is one of 1 here" in small.ignored["device.w_max"]
+    effective = arrays.stand(None, hw, crossbar)
+    np.testing.assert_allclose(as_matrix(hw, effective), weights, atol=1e-5)
+    y = arrays.mvm(jax.random.key(0), hw, effective, jnp.zeros((20000, 2)))
+    np.testing.assert_allclose(y.std(), 0.06, rtol=0.02)  # of 40,000 draws: 5 sigma
+    high = arrays.mvm(jax.random.key(0), hw, effective, jnp.full((1, 2), 1000.0))
+    np.testing.assert_allclose(high[0, 0], 12.0, rtol=1e-5)
+    with pytest.raises(ValueError, match=rf"within \[-{largest:g}, {largest:g}\] .* got {2 * largest:g}"):
+        arrays.in_conductances(None, hw, 2 * weights)
+
+
+@pytest.mark.parametrize("largest", [0.6, 2.0])
+def test_weights_may_be_scaled_to_a_state(largest):
+    quiet = QUIET | {"w_min": -largest, "w_max": largest}
+    device = {"class": "ConstantStepDevice", **quiet}
+    config = {"class": "SingleRPUConfig", "device": device, "mapping": {"weight_scaling_omega": 0.6}}
+    hw = imports.from_aihwkit(config).hardware
+    crossbar = arrays.in_conductances(None, hw, jnp.asarray([[5.0], [-2.5]]))
+    np.testing.assert_allclose(hw.device.device.state(crossbar.cells.parts["device"]).ravel(), [0.6, -0.3], atol=1e-6)
+    config["mapping"] = {"weight_scaling_omega": 3.0}
+    with pytest.raises(ValueError, match=rf"weight_scaling_omega must be at most w_max = {largest:g}; got 3"):
+        imports.from_aihwkit(config)
+
+
+def test_exponents_of_powers_are_skewed_as_steps_are():
+    """Of 2 and a skew of 0.5, AIHWKit's code makes 2 up and 1 down."""
+    given = {"class": "PowStepDevice", "pow_gamma": 2.0, "pow_gamma_dtod": 0.0, "pow_up_down": 0.5}
+    device = imported(**given, **QUIET).hardware.device.device
+    cell = device.realise(device.fabricate(None, ()))
+    np.testing.assert_allclose([cell["gamma_up"], cell["gamma_down"]], [2.0, 1.0], rtol=1e-6)
+
+
+@dataclasses.dataclass
+class LinearStepDevice:
+    w_min: float = -1.0
+    w_max: float = 1.0
+    gamma_up: float = 0.2
+
+
+@dataclasses.dataclass
+class SingleRPUConfig:
+    device: LinearStepDevice
+
+
+def test_classes_of_dataclasses_are_known_and_missing_ones_asked_for():
+    device = imports.from_aihwkit(SingleRPUConfig(LinearStepDevice())).hardware.device.device
+    assert isinstance(device, anajax.devices.LinearStep)
+    assert float(device.gamma_up) == pytest.approx(0.2)
+    with pytest.raises(ValueError, match="class must be given with a device, such as 'SingleRPUConfig'"):
+        imports.from_aihwkit(dataclasses.asdict(SingleRPUConfig(LinearStepDevice())))
+    named = imports.from_aihwkit({"class": "SingleRPUConfig", "device": "SoftBoundsDevice"})
+    assert isinstance(named.hardware.device.device, anajax.devices.SoftBounds)
 
 
 def test_trains_and_both_peripheries():
@@ -128,6 +180,7 @@ def test_trains_and_both_peripheries():
         "device": PRESETS["gokmen_vlasov"],
         "forward": {"out_noise": 0.02},
         "backward": {"out_noise": 0.05, "inp_sto_round": True},
+        "pre_post": {"input_range": {"enable": True, "more": 1}},
         "update": {"desired_bl": 10, "update_bl_management": False, "pulse_type": "MeanCount", "sto_round": True},
     }
     found = imports.from_aihwkit(config)
@@ -135,7 +188,9 @@ def test_trains_and_both_peripheries():
     assert repr(found.hardware.pulses) == repr(wanted)
     assert float(found.hardware.output_noise.sigma) == pytest.approx(0.02)
     assert float(found.hardware.transposed.output_noise.sigma) == pytest.approx(0.05)
-    assert set(found.ignored) == {"backward.inp_sto_round", "update.sto_round"}
+    assert (found.hardware.halvings, found.hardware.transposed.halvings) == (10, 0)
+    unknown = {"backward.inp_sto_round", "update.sto_round", "pre_post.input_range.more"}
+    assert set(found.ignored) == unknown
 
 
 def test_an_imported_configuration_trains():

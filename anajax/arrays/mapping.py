@@ -167,7 +167,17 @@ class Offset(Mapping):
 
 @record
 class Signed(Mapping):
-    """One cell for each weight, for compound cells whose conductance has a sign: w = g / g_max."""
+    """One cell for each weight, for compound cells whose conductance has a sign: w = largest g / g_max.
+
+    Attributes:
+      largest: weight at the end of the window where `scale_by="none"`.
+    """
+
+    largest: Array | float = leaf(default=1.0, gt=0)
+
+    def scales(self, weights: Array) -> Array:
+        """Return the digital scale of each column; see `Mapping.scales`."""
+        return super().scales(weights) * (self.largest if self.scale_by == "none" else 1.0)
 
     def cells(self, rows: int, cols: int) -> tuple[int, int, int]:
         """Return `(1, rows, cols)`."""

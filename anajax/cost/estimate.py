@@ -178,7 +178,7 @@ def inference(
       conductance: mean conductance of a cell [S], if not half of the largest.
 
     Returns:
-      `{name: Cost}` of a single input; `combined(costs.values())` is that of the chip.
+      `{name: Cost}` of a single input, without products of attention; `combined(costs.values())` is that of the chip.
     """
     batch = jax.tree.leaves(x)[0].shape[0]
     seen: dict[str, list[Array]] = {}

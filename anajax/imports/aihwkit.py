@@ -44,8 +44,8 @@ class Imported:
 def from_aihwkit(config: Mapping[str, Any] | str | Path) -> Imported:
     """Return the hardware that a configuration in the style of AIHWKit describes.
 
-    A configuration is a dictionary of the names that AIHWKit's inference configurations have, such as
-    `dataclasses.asdict` makes of one, or a JSON file of it. `class` names the configuration (`InferenceRPUConfig` by
+    A configuration is a dictionary of the names that AIHWKit's inference configurations have, or such a
+    configuration itself, or a JSON file. `class` names the configuration (`InferenceRPUConfig` by
     default, `StandardHWATrainingPreset`, `SingleRPUConfig`, `FloatingPointRPUConfig`), the noise model and the pulsed
     device; enumerations go by name or value. What is left out is as AIHWKit has it by default. Nothing of a file is
     executed.
@@ -68,6 +68,8 @@ def from_aihwkit(config: Mapping[str, Any] | str | Path) -> Imported:
       {'forward.inp_sto_round': 'rounding is to the nearest'}
     """
     table = Table(_read(config), "")
+    if "class" not in table.unused and "device" in table.unused and "noise_model" not in table.unused:
+        raise ValueError("class must be given with a device, such as 'SingleRPUConfig': dataclasses.asdict drops it")
     kind = table.take("class", "InferenceRPUConfig")
     if kind == "FloatingPointRPUConfig":
         return Imported(Hardware(), {}, None, None, table.left())
@@ -95,17 +97,25 @@ def from_aihwkit(config: Mapping[str, Any] | str | Path) -> Imported:
 
 def _trained_in_place(table: Table) -> Imported:
     """Return the hardware of a configuration whose weights live in cells that pulses change."""
-    sections = {n: Table(table.take(n, {}), n) for n in ("forward", "backward", "update", "mapping", "device")}
+    names = ("forward", "backward", "update", "mapping", "pre_post", "device")
+    sections = {n: Table(table.take(n, {}), n, named=n == "device") for n in names}
+    device, largest = pulsed.cell(sections["device"])
     layer, scaling = _mapping(sections["mapping"])
-    back = _forward(sections["backward"], None)
-    device, full = pulsed.cell(sections["device"])
     if scaling["scale_by"] == "none":
-        scaling["fill"] = pulsed.filling(sections["device"], full)
+        scaling["largest"] = largest
+    else:
+        scaling["fill"] = scaling["fill"] / largest
+        if scaling["fill"] > 1:
+            omega = scaling["fill"] * largest
+            raise ValueError(f"mapping.weight_scaling_omega must be at most w_max = {largest:g}; got {omega:g}")
+    periphery = _forward(sections["forward"], _input_range(sections["pre_post"]), largest)
+    back = _forward(sections["backward"], None, largest)
+    back.pop("halvings", None)  # bound management is for forward reads only
     hardware = Hardware(
         device=device,
         mapping=mapping.Signed(**scaling),
         pulses=pulsed.trains(sections["update"]),
-        **_forward(sections["forward"], _input_range(Table(table.take("pre_post", {}), "pre_post"))),
+        **periphery,
         array_shape=layer.pop("array_shape"),
         transposed=Hardware(**back),
     )
@@ -166,8 +176,8 @@ def _bits(resolution: float) -> float | None:
     return math.log2((resolution if resolution > 1 else 1 / resolution) + 2)
 
 
-def _forward(io: Table, learned: Any) -> dict[str, Any]:
-    """Return the periphery of `IOParameters`."""
+def _forward(io: Table, learned: Any, largest: float = 1.0) -> dict[str, Any]:
+    """Return the periphery of `IOParameters`; outputs count there in weights, here in `largest` ones."""
     if io.flag("is_perfect", False):
         io.unused.clear()
         return {"inputs": learned}
@@ -185,14 +195,15 @@ def _forward(io: Table, learned: Any) -> dict[str, Any]:
     if bound <= 0 and bits is not None:
         raise ValueError(f"{io.name('out_bound')} must be greater than 0 where out_res has steps; got {bound:g}")
     if bound > 0:
-        parts["adc"] = arrays.ADC(bits=bits, bound=bound, asymmetry=asymmetry or None)
+        parts["adc"] = arrays.ADC(bits=bits, bound=bound / largest, asymmetry=asymmetry or None)
     sigma, spread = io.number("out_noise", 0.06), io.number("out_noise_std", 0.0)
     if sigma > 0:
-        parts["output_noise"] = arrays.OutputNoise(sigma=sigma, spread=spread or None)
+        parts["output_noise"] = arrays.OutputNoise(sigma=sigma / largest, spread=spread or None)
     kinds = {"ADDITIVE_CONSTANT": "constant", "PCM_READ": "pcm", "NONE": None}
     sigma, kind = io.number("w_noise", 0.0), kinds[io.choice("w_noise_type", "NONE", tuple(kinds))]
     if sigma > 0 and kind is not None:
-        parts["weight_noise"] = arrays.WeightNoise(sigma=sigma, kind=kind)
+        unit = largest if kind == "constant" else math.sqrt(largest)
+        parts["weight_noise"] = arrays.WeightNoise(sigma=sigma / unit, kind=kind)
     drop, ratio = io.number("ir_drop", 0.0), io.number("ir_drop_g_ratio", 1 / 0.35 / 5e-6)
     if drop > 0:
         parts["wires"] = arrays.IRDrop(scale=drop, resistance=0.35, conductance=1 / (0.35 * ratio))
@@ -204,6 +215,8 @@ def _forward(io: Table, learned: Any) -> dict[str, Any]:
     calibration = io.number("slope_calibration", 0.0)
     if strength:
         parts["nonlinearity"] = arrays.SShape(strength=strength, spread=spread or None, calibration=calibration)
+    if largest != 1 and {"wires", "read_voltage"} & parts.keys():
+        io.why[io.name("ir_drop")] = f"wires and voltages meet fractions of w_max = {largest:g}, not weights"
     parts["inputs"] = _scaling(io, learned)
     if (
         io.choice("bound_management", "ITERATIVE", ("NONE", "ITERATIVE", "ITERATIVE_WORST_CASE", "SHIFT"))

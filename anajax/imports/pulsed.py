@@ -18,6 +18,8 @@ WINDOW = {"g_min": 50e-6, "g_max": 100e-6}
 def cell(table: Table) -> tuple[devices.ReferencePair, float]:
     """Return a cell by the names of a `PulsedDevice`, against a reference whose state is 0, and its largest state."""
     kind = table.take("class", "ConstantStepDevice")
+    if table.unused.get("dw_min_dtod_log_normal") and table.unused.get("up_down"):
+        table.why[table.name("dw_min_dtod_log_normal")] = "with up_down, the mean steps are a few percent larger"
     if kind not in _KINDS:
         raise ValueError(f"device.class must be one of {', '.join(_KINDS)}; got {kind!r}")
     make, own = _KINDS[kind]
@@ -38,14 +40,6 @@ def cell(table: Table) -> tuple[devices.ReferencePair, float]:
     return devices.ReferencePair(device=device, reference=devices.ConstantStep(**full)), float(device.x_max)
 
 
-def filling(table: Table, largest: float) -> float:
-    """Return the share of the window that a weight of 1 fills where states are weights, up to the `largest`."""
-    if largest >= 1:
-        return 1 / largest
-    table.why[table.name("w_max")] = f"a weight of {largest:g} there is one of 1 here, the end of the window"
-    return 1.0
-
-
 def trains(table: Table) -> PulseTrain:
     """Return the trains of a table of the names of `UpdateParameters`."""
     kinds = {
@@ -60,7 +54,8 @@ def trains(table: Table) -> PulseTrain:
         raise ValueError(f"update.desired_bl must be a positive integer; got {length:g}")
     shorter = table.flag("update_bl_management", True)
     managed = table.flag("update_management", True) or shorter
-    table.lacks("fixed_bl", True, "without management trains have their full length")
+    if not table.flag("fixed_bl", True) and not managed:
+        table.why["update.fixed_bl"] = "without management trains have their full length"
     table.lacks("sto_round", False, "rounding is to the nearest")
     table.lacks("um_grad_scale", 1.0, "the largest error counts in full")
     for key, default in (("x_res_implicit", 0.0), ("d_res_implicit", 0.0), ("d_sparsity", False)):
@@ -77,7 +72,8 @@ def _population(table: Table) -> dict[str, Any]:
     spreads = table.number("lifetime_dtod", 0.0), table.number("diffusion_dtod", 0.0)
     leak = None
     if lifetime > 0 or diffusion > 0:
-        table.why[table.name("lifetime" if lifetime > 0 else "diffusion")] = "a mini-batch counts as a second"
+        for name in ("lifetime",) * (lifetime > 0) + ("diffusion",) * (diffusion > 0):
+            table.why[table.name(name)] = "counts mini-batches, if optim.periodically lets a second pass after each"
         leak = Leak(
             lifetime=lifetime or None,
             lifetime_d2d=(lifetime and spreads[0]) or None,
@@ -157,11 +153,13 @@ def _exponential(table: Table) -> dict[str, Any]:
 
 
 def _power(table: Table) -> dict[str, Any]:
+    gamma, skew = table.number("pow_gamma", 1.0), table.number("pow_up_down", 0.0)
+    mean = 1 - abs(skew) / 2  # of the exponents, too, the skew is taken off one only
     return {
-        "gamma": table.number("pow_gamma", 1.0),
-        "gamma_d2d": table.number("pow_gamma_dtod", 0.1) or None,
-        "gamma_up_down": table.number("pow_up_down", 0.0),
-        "gamma_up_down_d2d": table.number("pow_up_down_dtod", 0.0) or None,
+        "gamma": gamma * mean,
+        "gamma_d2d": table.number("pow_gamma_dtod", 0.1) / mean or None,
+        "gamma_up_down": gamma * skew / 2,
+        "gamma_up_down_d2d": gamma * table.number("pow_up_down_dtod", 0.0) or None,
         **_steps(table),
     }
 

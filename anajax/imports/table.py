@@ -12,9 +12,12 @@ from typing import Any
 class Table:
     """A part of a configuration, which knows what of it has been used, and why the rest is not."""
 
-    def __init__(self, table: Any, path: str, base: Mapping[str, Any] | None = None):
+    def __init__(self, table: Any, path: str, base: Mapping[str, Any] | None = None, named: bool = False):
         if dataclasses.is_dataclass(table) and not isinstance(table, type):
-            table = dataclasses.asdict(table)
+            fields = {f.name: getattr(table, f.name) for f in dataclasses.fields(table)}
+            table = {"class": type(table).__name__} | fields  # parts keep their own classes
+        if isinstance(table, str) and named:
+            table = {"class": table}
         if not isinstance(table, Mapping):
             raise ValueError(f"{path or 'config'} must be a table; got {table!r}")
         self.path, self.unused = path, dict(base or {}) | dict(table)
@@ -58,7 +61,7 @@ class Table:
 
     def left(self) -> dict[str, str]:
         """Return what has no counterpart, by its path, and why."""
-        return self.why | {self.name(key): "has no counterpart" for key in self.unused}
+        return self.why | {self.name(key): "has no counterpart" for key in self.unused if key != "class"}
 
 
 def _plain(name: str) -> str:

@@ -102,7 +102,7 @@ class Context:
             return None, None
         return frozen_key(key), fold_read(key, n)
 
-    def in_loop(self, held: Effective) -> Context:
+    def in_loop(self, held: Effective | None) -> Context:
         """Return the context of a loop's steps; one within a step of another loop goes on from that step's key."""
         key = self.key if self.step is None or self.key is None else fold_read(self.key, self.calls, self.step)
         return dataclasses.replace(self, held=held, key=key)
@@ -126,6 +126,15 @@ class Hosted:
 
     hardware: Spec
     context: Context | None
+
+    @property
+    def crossbar(self) -> Crossbar | None:
+        """The `Crossbar` that weights live in, or `None`."""
+        return None
+
+    def hold(self) -> Effective | None:
+        """Return the arrays as every step of a loop meets them; `None` for what has no weights."""
+        return None
 
 
 class OnCrossbars:

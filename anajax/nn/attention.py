@@ -25,6 +25,10 @@ class AttentionProducts(Hosted, nnx.Module):
     training as on a chip, and read at once. Cells that bear this are capacitors rather than phase-change memory. Masks,
     the softmax and dropout are digital. `convert(model, hardware, products=...)` puts it into all attention of a model.
 
+    What is masked is written all the same, and counts where a mapping scales columns or arrays by their largest weight:
+    with noise or converters, a large value disturbs earlier outputs a little. `Differential(scale_by="none")` scales by
+    nothing, and clips at 1. The age of a chip and `hardware.modifier` have no part in it.
+
     Args:
       hardware: the `Hardware`; its inputs are scaled by `AbsMax()`, by a fixed range, or not at all.
 
@@ -38,6 +42,7 @@ class AttentionProducts(Hosted, nnx.Module):
     def __init__(self, hardware: Hardware):
         if not isinstance(hardware, Hardware):
             raise TypeError(f"hardware must be a Hardware; got {type(hardware).__name__}")
+        _check_inputs(hardware)
         self.hardware = Spec(hardware)
         self.context = None
 
@@ -77,16 +82,12 @@ class AttentionProducts(Hosted, nnx.Module):
             weights = weights * kept / (1 - dropout_rate)
         by_head = weights.reshape(*weights.shape[:-3], key.shape[-2], -1, weights.shape[-1])
         out = _heads_first(self._multiply(keys[1], jnp.moveaxis(value, -3, -2), by_head), query)
-        return jnp.moveaxis(out, -3, -2)
+        return jnp.moveaxis(out, -3, -2).astype(query.dtype)
 
     def _keys(self) -> Any:
         """Return a key for each of the products, or none."""
         hardware: Hardware = self.hardware.get_value()
-        if isinstance(hardware.inputs, LearnedRange):
-            raise ValueError(
-                "the inputs of products of attention are activations of two kinds, which share no learned range: give"
-                f" AttentionProducts a Hardware with inputs=AbsMax(), or None; got {hardware.inputs}"
-            )
+        _check_inputs(hardware)
         key = (self.context or Context()).keys(None)[1]
         if key is None and (hardware.noisy or not isinstance(hardware.device, Ideal)):
             raise ValueError(
@@ -113,11 +114,20 @@ class AttentionProducts(Hosted, nnx.Module):
         return y.reshape(*batch, *y.shape[1:])
 
 
+def _check_inputs(hardware: Hardware) -> None:
+    if isinstance(hardware.inputs, LearnedRange):
+        raise ValueError(
+            "the inputs of products of attention are activations of two kinds, which share no learned range: give"
+            " AttentionProducts, or products=, a Hardware with inputs=AbsMax(), or None, such as"
+            f" hardware.replace(inputs=AbsMax()); got {hardware.inputs}"
+        )
+
+
 def _product(hardware: Hardware, key: Array | None, weights: Array, x: Array) -> Array:
     made, frozen, read = (None,) * 3 if key is None else jax.random.split(key, 3)
     tile = arrays.program(made, hardware, weights)
     held = arrays.settle(frozen, hardware, tile, weights)
-    return arrays.aware_mvm(None, read, hardware, weights, x, effective=held)
+    return arrays.aware_mvm(None, read, hardware.replace(modifier=None), weights, x, effective=held)
 
 
 def _heads_first(y: Array, query: Array) -> Array:

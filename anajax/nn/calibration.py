@@ -43,7 +43,7 @@ def calibrate_adc(
 
     Returns:
       `{name: Hardware}`, to be passed to `apply`. What reaches a layer is that of ideal hardware: no clipping and no
-      noise before it. Layers whose currents are all zero keep their bound.
+      noise before it. Layers whose currents are all zero keep their bound, and so do products of attention.
     """
 
     @jax.jit

@@ -47,7 +47,7 @@ def convert(
     Layers inside of others are converted too, so that cells, `MultiHeadAttention` and `LoRA` need nothing of their own.
     `Embed` stays digital unless `where` asks for it, and so do the products of attention, without `products`. An `RNN`
     becomes one that draws fresh noise at each step. Layers that are shared stay shared, and analog ones keep their
-    hardware. `report` says what became of each.
+    hardware, as do products. `report` says what became of each.
 
     Args:
       model: any NNX model; it stays as it is.
@@ -69,7 +69,9 @@ def convert(
     """
     model = _analog(nnx.clone(model), hardware, _by_default if where is None else where, options)
     for _, module in list(named_modules(model)):
-        if products is not None and isinstance(module, nnx.MultiHeadAttention):
+        if products is None or not isinstance(module, nnx.MultiHeadAttention):
+            continue
+        if not isinstance(module.attention_fn, AttentionProducts):
             _attend(module, nnx.data(AttentionProducts(products)))
     return model
 

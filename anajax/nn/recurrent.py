@@ -12,7 +12,7 @@ from flax.nnx.nn.recurrent import flip_sequences
 from jax import Array
 
 from anajax.nn.analog import Context
-from anajax.nn.model import layers
+from anajax.nn.model import hosts
 
 
 class RNN(nnx.RNN):
@@ -101,7 +101,7 @@ def over_time(
       xs: a pytree of arrays `[steps, ...]`.
       unroll: as in `jax.lax.scan`.
     """
-    inside = [layer for _, layer in layers(module)]
+    inside = [host for _, host in hosts(module)]
     steps = jax.tree.leaves(xs)[0].shape[0]
     if any(m.crossbar is not None or (m.context is not None and m.context.inputs is not None) for m in inside):
         ys = []  # each step leaves something of its own: inputs that are collected, or what cells learn from

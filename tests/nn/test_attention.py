@@ -151,11 +151,9 @@ def test_decoding_from_a_cache_is_that_of_flax():
 
 
 def test_refusals():
-    _, ours = model(anajax.presets.standard_aimc())
-    apply, params, hardware, _ = nn.split(ours)
     x = jnp.ones((2, LENGTH, 16))
-    with pytest.raises(ValueError, match=r"share no learned range: give AttentionProducts .* inputs=AbsMax"):
-        apply(params, hardware, x, key=jax.random.key(0))
+    with pytest.raises(ValueError, match=r"share no learned range: give AttentionProducts, .* inputs=AbsMax"):
+        model(anajax.presets.standard_aimc())
     _, ours = model(Hardware(device=presets.pcm()))
     with pytest.raises(ValueError, match="AttentionProducts is noisy and was called without a key"):
         ours(x)
@@ -181,3 +179,41 @@ def test_ranges_are_found_for_the_layers_around():
     assert found["attention_fn"] is not None
     assert set(found) == set(hardware)
     assert apply(ranged, found, x, key=jax.random.key(1)).shape == x.shape
+
+
+def test_loops_draw_fresh_noise_of_products(key):
+    class Step(nnx.Module):
+        """Attends among the features of a carry."""
+
+        def __init__(self):
+            self.attend = nnx.MultiHeadAttention(2, 6, decode=False, rngs=nnx.Rngs(0))
+
+        def __call__(self, x):
+            return nn.over_time(lambda c, _: (c, self.attend(c)), self, x, jnp.zeros(3))[1]
+
+    x = jax.random.normal(jax.random.key(0), (2, 4, 6))
+    ours = nn.convert(Step(), Hardware(), products=Hardware(device=presets.pcm()))
+    apply, params, hardware, _ = nn.split(ours)
+    y = jax.jit(lambda k: apply(params, hardware, x, key=k))(key)
+    for a, b in ((0, 1), (1, 2)):
+        assert float(jnp.abs(y[a] - y[b]).max()) > 1e-3
+    close(apply(params, Hardware(), x)[0], Step()(x)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_types_stay_and_a_second_conversion_changes_nothing():
+    x = [a.astype(jnp.bfloat16) for a in activations()]
+    assert nn.AttentionProducts(Hardware())(*x).dtype == jnp.bfloat16
+    _, ours = model(Hardware(device=presets.pcm()))
+    again = nn.convert(ours, Hardware(array_shape=(8, 8)), products=Hardware())
+    assert "PCM" in repr(again.attention_fn.hardware.get_value().device)
+
+
+def test_products_alone_are_evaluated():
+    plain = nnx.MultiHeadAttention(HEADS, 16, decode=False, rngs=nnx.Rngs(0))
+    alone = nn.convert(plain, Hardware(), where=lambda name, layer: False, products=Hardware(device=presets.pcm()))
+    apply, params, hardware, _ = nn.split(alone)
+    x = jax.random.normal(jax.random.key(0), (4, LENGTH, 16))
+    found = anajax.chips.evaluate(
+        apply, params, hardware, x, plain(x), chips=3, metric=lambda y, wanted: jnp.abs(y - wanted).mean()
+    )
+    assert float(found.to_dataarray().min()) > 0
