@@ -166,7 +166,9 @@ def _short(value: Any) -> str:
 
 def get(tree: Any, path: str) -> Any:
     """Return the part of a record, or of a dictionary of them, at a dotted `path`, such as `"device.nu_scale"`."""
-    for name in path.split("."):
+    rest = path
+    while rest:
+        name, rest = _first(tree, rest)
         if tree is None:
             raise TypeError(f"{path!r} has no field {name!r}: what should hold it is None; set that first")
         if isinstance(tree, Mapping):
@@ -181,13 +183,20 @@ def get(tree: Any, path: str) -> Any:
     return tree
 
 
+def _first(tree: Any, path: str) -> tuple[str, str]:
+    """Return the first name of a path, and what follows it; names of layers, in dictionaries, may have dots."""
+    known = [n for n in tree if f"{path}.".startswith(f"{n}.")] if isinstance(tree, Mapping) else []
+    name = max(known, key=len) if known else path.partition(".")[0]
+    return name, path[len(name) + 1 :]
+
+
 def replaced(tree: Any, changes: Mapping[str, Any]) -> Any:
     """Return a record, or a dictionary of them, with `changes` by dotted path."""
     if not isinstance(tree, Mapping):
         return tree.replace(**changes) if changes else tree
     parts: dict[str, dict[str, Any]] = {}
     for path, value in changes.items():
-        name, _, rest = path.partition(".")
+        name, rest = _first(tree, path)
         parts.setdefault(name, {})[rest] = value
     return {name: replaced(part, parts.get(name, {})) for name, part in tree.items()}
 

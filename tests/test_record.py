@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import anajax
 from anajax import _check
-from anajax._record import Record, get, leaf, map_fields, record, static
+from anajax._record import Record, get, leaf, map_fields, record, replaced, static
 
 
 @record
@@ -230,3 +230,11 @@ def test_shapes_in_one_voice():
         _check.shape(jnp.zeros((2, 3)), "x", "rows cols", "Transpose it", rows=3)
     with pytest.raises(ValueError, match=r"x must have shape \(..., rows\); got \(\)"):
         _check.shape(jnp.zeros(()), "x", "... rows")
+
+
+def test_names_of_layers_may_have_dots():
+    layers = {"a": car(), "a.b": car(), "a.b.out": car()}
+    changed = replaced(layers, {"a.b.out.wheel.radius": 0.7, "a.wheel.radius": 0.6})
+    assert [float(get(changed, f"{n}.wheel.radius")) for n in layers] == [pytest.approx(r) for r in (0.6, 0.5, 0.7)]
+    with pytest.raises(TypeError, match=r"there is no 'c' of 'c\.d'; there are a, a\.b, a\.b\.out"):
+        get(layers, "c.d")
