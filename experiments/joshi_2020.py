@@ -31,7 +31,7 @@ G_MAX, PUBLISHED_ETA = 25e-6, 0.038
 HOUR, DAY = 3600.0, 86400.0
 TIMES = {"25 s": 25.0, "1000 s": 1000.0, "1 h": HOUR, "1 day": DAY, "1 month": 30 * DAY, "1 year": 365 * DAY}
 SIZES = {
-    "smoke": {"steps": 20, "trained": (0.038,), "etas": (0.0, 0.038, 0.08), "chips": 2, "test": 64, "batches": 2},
+    "smoke": {"steps": 4, "trained": (0.038,), "etas": (0.0, 0.038, 0.08), "chips": 2, "test": 16, "batches": 1},
     "short": {
         "steps": 300,
         "trained": (0.038, 0.08),
