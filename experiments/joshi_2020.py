@@ -30,24 +30,11 @@ from anajax.devices.curves import Polynomial
 G_MAX, PUBLISHED_ETA = 25e-6, 0.038
 HOUR, DAY = 3600.0, 86400.0
 TIMES = {"25 s": 25.0, "1000 s": 1000.0, "1 h": HOUR, "1 day": DAY, "1 month": 30 * DAY, "1 year": 365 * DAY}
+ETAS = (0.0, 0.02, 0.038, 0.06, 0.08, 0.12)
 SIZES = {
     "smoke": {"steps": 4, "trained": (0.038,), "etas": (0.0, 0.038, 0.08), "chips": 2, "test": 16, "batches": 1},
-    "short": {
-        "steps": 300,
-        "trained": (0.038, 0.08),
-        "etas": (0.0, 0.02, 0.038, 0.06, 0.08, 0.12),
-        "chips": 6,
-        "test": 1000,
-        "batches": 5,
-    },
-    "full": {
-        "steps": 1500,
-        "trained": (0.038, 0.08),
-        "etas": (0.0, 0.02, 0.038, 0.06, 0.08, 0.12),
-        "chips": 10,
-        "test": 1000,
-        "batches": 10,
-    },
+    "short": {"steps": 300, "trained": (0.038, 0.08), "etas": ETAS, "chips": 6, "test": 1000, "batches": 5},
+    "full": {"steps": 1500, "trained": (0.038, 0.08), "etas": ETAS, "chips": 10, "test": 1000, "batches": 10},
 }
 PUBLISHED = """  published, ResNet-32 on CIFAR-10, exact 93.87 %: trained with noise 93.7 to 93.9 on PCM, else 91.7
   to 92.8; on the chip 93.75 % after 25 s; after a day at least 92.6 with GDC, 93.5 with AdaBS; without, chance"""

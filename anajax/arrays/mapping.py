@@ -7,6 +7,7 @@ Inside an array a weight is a fraction of the window: 1 is one cell (or all pair
 from __future__ import annotations
 
 import math
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax import Array
@@ -27,6 +28,7 @@ class Mapping(Record):
 
     scale_by: str = static(default="column", choices=("column", "array", "none"))
     fill: Array | float = leaf(default=1.0, gt=0, le=1)
+    largest: ClassVar[Any] = 1.0  # weight at the end of the window where weights are taken as they are
 
     def scales(self, weights: Array) -> Array:
         """Return the digital scale of each column, shape `[..., cols]`, of weights `[..., rows, cols]`.
@@ -34,7 +36,7 @@ class Mapping(Record):
         It is the largest magnitude, differentiated through; columns of zeros have scale 1.
         """
         if self.scale_by == "none":
-            return jnp.ones(weights.shape[:-2] + weights.shape[-1:], weights.dtype) / self.fill
+            return self.largest * jnp.ones(weights.shape[:-2] + weights.shape[-1:], weights.dtype) / self.fill
         axes = -2 if self.scale_by == "column" else (-2, -1)
         peak = jnp.max(jnp.abs(weights), axis=axes, keepdims=True)
         peak = jnp.where(peak > 0, peak, 1.0)
@@ -174,10 +176,6 @@ class Signed(Mapping):
     """
 
     largest: Array | float = leaf(default=1.0, gt=0)
-
-    def scales(self, weights: Array) -> Array:
-        """Return the digital scale of each column; see `Mapping.scales`."""
-        return super().scales(weights) * (self.largest if self.scale_by == "none" else 1.0)
 
     def cells(self, rows: int, cols: int) -> tuple[int, int, int]:
         """Return `(1, rows, cols)`."""

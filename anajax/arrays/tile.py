@@ -290,7 +290,7 @@ def checked_fractions(hardware: Hardware, fractions: Array) -> Array:
     if hardware.mapping.scale_by == "none" and known:
         peak = float(jnp.max(jnp.abs(fractions)) / hardware.mapping.fill)
         if peak > 1 + 1e-6:
-            end = float(getattr(hardware.mapping, "largest", 1.0))
+            end = float(hardware.mapping.largest)
             raise ValueError(
                 f"weights must lie within [-{end:g}, {end:g}] where mapping.scale_by='none'; got {peak * end:g}."
                 " Clip them, or let the mapping scale by 'column' or 'array'"

@@ -28,6 +28,7 @@ class AttentionProducts(Hosted, nnx.Module):
     What is masked is written all the same, and counts where a mapping scales columns or arrays by their largest weight:
     with noise or converters, a large value disturbs earlier outputs a little. `Differential(scale_by="none")` scales by
     nothing, and clips at 1. The age of a chip and `hardware.modifier` have no part in it.
+    Source: softmax(Q K^T / sqrt(depth)) V, Vaswani et al., NeurIPS 2017.
 
     Args:
       hardware: the `Hardware`; its inputs are scaled by `AbsMax()`, by a fixed range, or not at all.
