@@ -22,6 +22,9 @@ def imported(**device):
     return imports.from_aihwkit({"class": "SingleRPUConfig", "device": device})
 
 
+PULSE = jax.jit(lambda device, cells: device.pulse(None, cells, jnp.ones(())))
+
+
 # what AIHWKit's own simulator gives after n pulses up from 0
 CURVES = {
     "ConstantStepDevice": ({}, {50: 0.5, 200: 1.0}),
@@ -49,9 +52,6 @@ def test_curves_are_those_of_aihwkit(kind):
         for _ in range(n):
             moved = PULSE(device, moved)
         np.testing.assert_allclose(device.state(moved), wanted, atol=2e-5)
-
-
-PULSE = jax.jit(lambda device, cells: device.pulse(None, cells, jnp.ones(())))
 
 
 @pytest.mark.parametrize(("up_down", "steps"), [(0.5, (0.01, 0.005)), (-0.5, (0.005, 0.01)), (0.0, (0.01, 0.01))])
@@ -129,6 +129,26 @@ def test_weights_are_states_and_outputs_count_in_them(largest):
     np.testing.assert_allclose(high[0, 0], 12.0, rtol=1e-5)
     with pytest.raises(ValueError, match=rf"within \[-{largest:g}, {largest:g}\] .* got {2 * largest:g}"):
         arrays.in_conductances(None, hw, 2 * weights)
+
+
+@pytest.mark.parametrize("largest", [0.6, 2.0])
+@pytest.mark.parametrize("kind", ["ADDITIVE_CONSTANT", "PCM_READ", "S-shape"])
+def test_noise_of_weights_and_the_bend_of_outputs_count_in_weights(kind, largest):
+    """Closed forms in states w: sigma |x|, sigma sqrt(sum |w| x**2), and y / (1 + |s y / bound|)."""
+    quiet = QUIET | {"w_min": -largest, "w_max": largest}
+    io = {"out_noise": 0.0, "out_bound": 12.0, "out_res": -1.0, "inp_res": -1.0, "inp_bound": 0.0}
+    io |= {"noise_management": "NONE", "bound_management": "NONE"}
+    io |= {"out_nonlinearity": 0.7} if kind == "S-shape" else {"w_noise": 0.1, "w_noise_type": kind}
+    config = {"class": "SingleRPUConfig", "device": {"class": "ConstantStepDevice", **quiet}, "forward": io}
+    hw = imports.from_aihwkit(config).hardware
+    w, x = jnp.asarray([[0.3], [-0.5]]), jnp.asarray([1.0, 2.0])
+    effective = arrays.stand(None, hw, arrays.in_conductances(None, hw, w))
+    y = arrays.mvm(jax.random.key(0), hw, effective, jnp.tile(x, (20000, 1)))
+    if kind == "S-shape":
+        np.testing.assert_allclose(y, (x @ w) / (1 + 0.7 / 12 * jnp.abs(x @ w)) * jnp.ones_like(y), rtol=1e-4)
+    else:
+        wanted = 0.1 * (jnp.linalg.norm(x) if kind == "ADDITIVE_CONSTANT" else jnp.sqrt(jnp.abs(w[:, 0]) @ x**2))
+        np.testing.assert_allclose(y.std(), wanted, rtol=0.025)  # of 20,000 draws: 5 sigma
 
 
 @pytest.mark.parametrize("largest", [0.6, 2.0])

@@ -104,10 +104,10 @@ def _trained_in_place(table: Table) -> Imported:
     if scaling["scale_by"] == "none":
         scaling["largest"] = largest
     else:
-        scaling["fill"] = scaling["fill"] / largest
-        if scaling["fill"] > 1:
-            omega = scaling["fill"] * largest
-            raise ValueError(f"mapping.weight_scaling_omega must be at most w_max = {largest:g}; got {omega:g}")
+        if scaling["fill"] > largest:
+            got = f"w_max = {largest:g}; got {scaling['fill']:g}"
+            raise ValueError(f"mapping.weight_scaling_omega must be at most {got}")
+        scaling["fill"] /= largest
     periphery = _forward(sections["forward"], _input_range(sections["pre_post"]), largest)
     back = _forward(sections["backward"], None, largest)
     back.pop("halvings", None)  # bound management is for forward reads only
@@ -202,6 +202,7 @@ def _forward(io: Table, learned: Any, largest: float = 1.0) -> dict[str, Any]:
     kinds = {"ADDITIVE_CONSTANT": "constant", "PCM_READ": "pcm", "NONE": None}
     sigma, kind = io.number("w_noise", 0.0), kinds[io.choice("w_noise_type", "NONE", tuple(kinds))]
     if sigma > 0 and kind is not None:
+        # outputs err by sigma |x|, or sigma sqrt(sum |w| x**2): both sides over `largest`
         unit = largest if kind == "constant" else math.sqrt(largest)
         parts["weight_noise"] = arrays.WeightNoise(sigma=sigma / unit, kind=kind)
     drop, ratio = io.number("ir_drop", 0.0), io.number("ir_drop_g_ratio", 1 / 0.35 / 5e-6)

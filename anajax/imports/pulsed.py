@@ -1,4 +1,7 @@
-"""Cells that pulses change, and the trains of pulses, of AIHWKit's training configurations."""
+"""Cells that pulses change, and the trains of pulses, of AIHWKit's training configurations.
+
+Source: the equations and defaults of AIHWKit (Rasch et al., AICAS 2021), as its code has them.
+"""
 
 from __future__ import annotations
 
